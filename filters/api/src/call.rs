@@ -1,0 +1,82 @@
+//! What a filter sees of a call.
+
+use std::net::SocketAddr;
+
+use http::{Extensions, HeaderMap, Uri};
+
+use crate::status::Code;
+
+/// One RPC, as the filters of its route see it.
+#[derive(Debug)]
+pub struct Call {
+    /// `:path` and `:authority` as the client sent them. The path is `/service/method`.
+    pub uri: Uri,
+    /// The request's metadata, with the HTTP/2 headers that gRPC gives a meaning (`content-type`, `te`, `grpc-timeout`,
+    /// `user-agent`). What a filter changes here reaches the backend.
+    pub metadata: HeaderMap,
+    /// The address that the client's connection came from.
+    pub peer: SocketAddr,
+    /// State of a filter that belongs to this call. It allocates when first used; what has to change after `request`
+    /// needs a cell of its own.
+    pub extensions: Extensions,
+}
+
+impl Call {
+    /// The full method name, `/service/method`.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.uri.path()
+    }
+}
+
+/// The head of a response: what the backend sent before its first message, or instead of any (trailers-only).
+#[derive(Debug)]
+pub struct ResponseHead<'a> {
+    /// The HTTP status, 200 for every gRPC answer.
+    pub http_status: u16,
+    /// The response's metadata. In a trailers-only response this is also where `grpc-status` stands.
+    pub metadata: &'a mut HeaderMap,
+    /// True when the response has no messages and no trailers of its own.
+    pub trailers_only: bool,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The backend ended it, with a status in its trailers or a reset.
+    Backend,
+    /// The gateway answered in the backend's place.
+    Gateway,
+    /// The client reset the stream.
+    ClientCancel,
+    /// The client's connection went away.
+    ClientGone,
+    /// The deadline passed.
+    Deadline,
+    /// The drain's time was over.
+    Drain,
+}
+
+impl Ending {
+    /// The word for the access log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ending::Backend => "backend",
+            Ending::Gateway => "gateway",
+            Ending::ClientCancel => "client_cancel",
+            Ending::ClientGone => "client_gone",
+            Ending::Deadline => "deadline",
+            Ending::Drain => "drain",
+        }
+    }
+}
+
+/// What a call came to, for [`Filter::finish`](crate::Filter::finish).
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// The status that the client saw.
+    pub status: Code,
+    /// Who ended the call.
+    pub ending: Ending,
+}

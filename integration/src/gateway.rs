@@ -1,0 +1,85 @@
+//! The gateway under test: the real binary, on ports that the kernel chose.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+use crate::process::Process;
+
+/// A running `weir run`.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The process, for signals and exit codes.
+    pub process: Process,
+    _config: NamedTempFile,
+}
+
+impl Gateway {
+    /// Starts the gateway with this YAML, and waits until it serves. Listeners should have port 0.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not come up; the error holds its output.
+    pub fn start(yaml: &str) -> Result<Gateway> {
+        Gateway::start_with(yaml, &["--workers", "1"])
+    }
+
+    /// The same, with further arguments to `weir run`.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not come up; the error holds its output.
+    pub fn start_with(yaml: &str, arguments: &[&str]) -> Result<Gateway> {
+        let mut config = tempfile::Builder::new().prefix("weir").suffix(".yaml").tempfile()?;
+        config.write_all(yaml.as_bytes())?;
+        let process = Process::start(
+            "weir",
+            Command::new(weir_binary()?).arg("run").arg("-c").arg(config.path()).args(arguments),
+        )?;
+        process.wait_line("ready", |line| line.starts_with("ready").then_some(()))?;
+        Ok(Gateway { process, _config: config })
+    }
+
+    /// The address that the named listener bound.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway printed no such listener.
+    pub fn listener(&self, name: &str) -> Result<SocketAddr> {
+        self.bound(&format!("listening: listener {name} on "))
+    }
+
+    /// The address that the admin listener bound.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway has none.
+    pub fn admin(&self) -> Result<SocketAddr> {
+        self.bound("listening: admin on ")
+    }
+
+    fn bound(&self, prefix: &str) -> Result<SocketAddr> {
+        let address = self.process.wait_line(prefix, |line| line.strip_prefix(prefix).map(str::to_owned))?;
+        address.parse().with_context(|| format!("the gateway printed `{address}`"))
+    }
+}
+
+/// The `weir` binary of this build. `cargo test --workspace` builds it, into the folder above the test programs.
+///
+/// # Errors
+///
+/// When it is not there, as with `cargo test -p weir-integration` on a fresh tree.
+pub fn weir_binary() -> Result<PathBuf> {
+    let mut path = std::env::current_exe()?;
+    while path.pop() {
+        let binary = path.join("weir");
+        if binary.is_file() {
+            return Ok(binary);
+        }
+    }
+    anyhow::bail!("the weir binary is not built: run `cargo build --bin weir` (or `cargo test --workspace`) first")
+}

@@ -1,0 +1,5 @@
+//! The harness of Weir's whole-program tests: processes that end with the test, a gateway on ephemeral ports, and the
+//! third-party programs that the tests drive.
+
+pub mod gateway;
+pub mod process;

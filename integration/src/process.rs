@@ -1,0 +1,148 @@
+//! A child process that ends with the value that owns it, and whose output can be awaited line by line.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How long any one event may take. Generous: it bounds a hang, it does not measure.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running child process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    output: Arc<Output>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    lines: Mutex<Lines>,
+    grew: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<String>,
+    open_pipes: usize,
+}
+
+impl Process {
+    /// Starts `command` and collects the lines of its stdout and stderr.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be started.
+    pub fn start(name: &str, command: &mut Command) -> Result<Process> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {name}: {command:?}"))?;
+        let output = Arc::new(Output::default());
+        output.lock().open_pipes = 2;
+        if let Some(pipe) = child.stdout.take() {
+            collect(pipe, output.clone());
+        }
+        if let Some(pipe) = child.stderr.take() {
+            collect(pipe, output.clone());
+        }
+        Ok(Process { child, name: name.to_owned(), output })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line for which `pick` returns something.
+    ///
+    /// # Errors
+    ///
+    /// When the process closes its output, or [`PATIENCE`] ends, before such a line. The error holds the output.
+    pub fn wait_line<T>(&self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> Result<T> {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = 0;
+        let mut lines = self.output.lock();
+        loop {
+            while let Some(line) = lines.lines.get(seen) {
+                if let Some(found) = pick(line) {
+                    return Ok(found);
+                }
+                seen += 1;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if lines.open_pipes == 0 || left.is_zero() {
+                bail!("{}: no line with {what}; its output:\n{}", self.name, lines.lines.join("\n"));
+            }
+            lines = self.output.grew.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Everything printed so far, one line an element.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.output.lock().lines.clone()
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    ///
+    /// # Errors
+    ///
+    /// When `kill` cannot be run or reports a failure.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status()?;
+        if !status.success() {
+            bail!("kill -{signal} {} ({}) failed", self.pid(), self.name);
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Errors
+    ///
+    /// When it has not ended within [`PATIENCE`]; it is killed then, and the error holds its output.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > end {
+                let _ = self.child.kill();
+                bail!("{} did not end; its output:\n{}", self.name, self.lines().join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Output {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn collect(pipe: impl Read + Send + 'static, output: Arc<Output>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            output.lock().lines.push(line);
+            output.grew.notify_all();
+        }
+        output.lock().open_pipes -= 1;
+        output.grew.notify_all();
+    });
+}

@@ -1,0 +1,271 @@
+//! What runs: a configuration after every check, in the form that the data plane reads.
+//!
+//! A plan is immutable and never half right. Names are resolved (a route holds the index of its cluster), defaults are
+//! filled in, and filters are built.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_filter::Filter;
+
+/// A whole configuration.
+#[derive(Debug)]
+pub struct Plan {
+    /// Worker threads; `None` means one for each CPU that the process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// The log filter that the file asks for.
+    pub log_level: Option<String>,
+    /// Where the admin listener binds; `None` means there is none.
+    pub admin: Option<SocketAddr>,
+    /// Where `/metrics` alone is served (Pixiu's `metric.prometheus_port`).
+    pub metrics: Option<SocketAddr>,
+    /// Where the access log goes; `None` means there is none.
+    pub access_log: Option<PathBuf>,
+    /// How a drain goes.
+    pub shutdown: Shutdown,
+    /// The listeners, in the order of the file.
+    pub listeners: Vec<Listener>,
+    /// The clusters, in the order of the file; [`Route::cluster`] is an index into this.
+    pub clusters: Vec<Cluster>,
+    /// Keys that were accepted and have no effect, or an effect that differs from Pixiu's.
+    pub notices: Vec<Notice>,
+}
+
+/// Something that the operator should know and that does not stop the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// `file:line:column`.
+    pub place: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// How a drain goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long calls in flight may take to finish.
+    pub timeout: Duration,
+    /// How long listeners go on accepting after the drain has begun.
+    pub delay: Duration,
+}
+
+/// A listening socket and what is behind it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name in the file, in metrics and in logs.
+    pub name: Arc<str>,
+    /// Where it binds; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// The largest single message from a client, in bytes; `None` is unlimited.
+    pub max_receive_message_size: Option<usize>,
+    /// The largest single message to a client, in bytes; `None` is unlimited.
+    pub max_send_message_size: Option<usize>,
+    /// Closes a connection that has had no stream for this long; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// Sends GOAWAY to a connection of this age, with up to 10 % of jitter; `None` is never.
+    pub max_connection_age: Option<Duration>,
+    /// HTTP/2 towards clients.
+    pub http2: DownstreamHttp2,
+    /// The routes, in the order of the file.
+    pub routes: Vec<Route>,
+    /// The filters of every route of this listener, in the order of the file. The terminal proxy is not among them.
+    pub filters: Vec<NamedFilter>,
+}
+
+/// A filter that was built, and the name that built it.
+#[derive(Clone, Debug)]
+pub struct NamedFilter {
+    /// The name in `grpc_filters[].name`.
+    pub name: Arc<str>,
+    /// The filter.
+    pub filter: Arc<dyn Filter>,
+}
+
+/// HTTP/2 settings towards clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownstreamHttp2 {
+    /// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 6.5.2).
+    pub max_concurrent_streams: u32,
+    /// Flow-control window of a stream, in bytes.
+    pub stream_window: u32,
+    /// Flow-control window of a connection, in bytes.
+    pub connection_window: u32,
+    /// The largest request header list, in bytes as RFC 9113 6.5.2 counts them.
+    pub max_header_list_size: u32,
+    /// A client may not send keepalive pings more often than this (gRFC A8).
+    pub keepalive_min_time: Duration,
+    /// A client may send keepalive pings while it has no call (gRFC A8).
+    pub keepalive_permit_without_calls: bool,
+}
+
+/// One route of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Its id in the file, or its pattern.
+    pub id: Arc<str>,
+    /// Which paths it takes.
+    pub pattern: Pattern,
+    /// Which metadata a call must carry; all of them must match.
+    pub headers: Vec<HeaderMatch>,
+    /// Index into [`Plan::clusters`].
+    pub cluster: usize,
+}
+
+/// The segments of a route's path, after the leading `/`.
+///
+/// A prefix `/a/b` is the literals `a`, `b` with `rest` set, and also takes `/a/b` itself. A path ending in `**` has
+/// `rest` set as well; whether the rest may be empty is [`Pattern::rest`]'s to say.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    /// The segments that are compared one by one.
+    pub segments: Vec<Segment>,
+    /// What may follow them.
+    pub rest: Rest,
+}
+
+/// One segment of a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// Exactly this text.
+    Literal(String),
+    /// `:name` or `*`: any one segment.
+    Any,
+}
+
+/// What may follow the segments of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// Nothing: the path ends there.
+    Nothing,
+    /// Nothing, or any number of further segments: a `prefix`.
+    Any,
+    /// At least one further segment: a trailing `**`.
+    Some,
+}
+
+/// One condition on a call's metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeaderMatch {
+    /// The metadata key.
+    pub name: http::HeaderName,
+    /// The values of which one must be there.
+    pub values: Vec<String>,
+}
+
+/// A named set of endpoints that serve the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name in the file, in metrics and in logs.
+    pub name: Arc<str>,
+    /// How its endpoints are found.
+    pub discovery: Discovery,
+    /// How an endpoint is chosen for a call.
+    pub balance: Balance,
+    /// The endpoints that the file names.
+    pub endpoints: Vec<Endpoint>,
+    /// The active health checks; an endpoint is up when all of them say so.
+    pub health_checks: Vec<HealthCheck>,
+    /// How long a connection may take from the first SYN to the backend's SETTINGS.
+    pub connect_timeout: Duration,
+    /// Closes a connection to a backend that has had no stream for this long; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// HTTP/2 towards backends.
+    pub http2: UpstreamHttp2,
+}
+
+/// How a cluster's endpoints are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// The addresses stand in the file.
+    Static,
+    /// Every address that DNS gives is an endpoint.
+    StrictDns {
+        /// How often the names are looked up.
+        interval: Duration,
+    },
+    /// The first address that DNS gives stands for the name.
+    LogicalDns {
+        /// How often the names are looked up.
+        interval: Duration,
+    },
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn.
+    RoundRobin,
+    /// By chance, each alike.
+    Random,
+    /// By chance, in proportion to the weights.
+    WeightedRandom,
+    /// The one with fewer open streams of two chosen by chance.
+    LeastRequest,
+    /// Consistent hashing on a ring.
+    Ring(HashOn),
+    /// Consistent hashing by a Maglev table.
+    Maglev(HashOn),
+}
+
+/// What a hashing policy hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// The value of this metadata key; a call without it is spread by chance.
+    Metadata(http::HeaderName),
+    /// The full method name.
+    Path,
+}
+
+/// One endpoint as the file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A host name or an IP address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Its share where a policy weighs; at least 1.
+    pub weight: u32,
+}
+
+/// An active health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub probe: Probe,
+    /// Time between the end of a check and the start of the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// This many good answers in a row bring an endpoint back.
+    pub healthy_threshold: u32,
+    /// This many bad answers in a row take an endpoint out.
+    pub unhealthy_threshold: u32,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// That the port accepts a connection.
+    Tcp,
+    /// `grpc.health.v1.Health/Check` for this service; empty asks for the server as a whole.
+    Grpc {
+        /// The service name in the request.
+        service_name: String,
+    },
+}
+
+/// HTTP/2 settings towards backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamHttp2 {
+    /// Flow-control window of a stream, in bytes.
+    pub stream_window: u32,
+    /// No more streams than this share a connection, whatever the backend allows.
+    pub max_streams_per_connection: u32,
+    /// Sends a ping after this long without a frame from the backend while streams are open; `None` is never.
+    pub keepalive_interval: Option<Duration>,
+    /// Closes the connection when a ping is not answered in this time.
+    pub keepalive_timeout: Duration,
+}

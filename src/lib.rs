@@ -1,0 +1,2 @@
+//! Weir.
+pub mod config;
