@@ -53,7 +53,7 @@ pub struct Shutdown {
 }
 
 /// A listening socket and what is behind it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// Its name in the file, in metrics and in logs.
     pub name: Arc<str>,

@@ -1,0 +1,143 @@
+//! The admin listener: metrics, health and what runs. It lives on the control runtime, so that a scrape never delays a
+//! call.
+
+mod metrics;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::cluster::Cluster;
+use crate::config::plan::Plan;
+use crate::worker::Handle;
+
+/// What the admin listener and the drain look at.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) clusters: Vec<Arc<Cluster>>,
+    pub(crate) workers: Arc<Vec<Handle>>,
+    pub(crate) draining: AtomicBool,
+}
+
+impl State {
+    /// Calls in flight and connections of all workers.
+    pub(crate) fn load(&self) -> (u64, usize) {
+        self.workers.iter().map(Handle::load).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}
+
+/// Which pages a socket serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    All,
+    Metrics,
+}
+
+/// Serves for as long as the process lives.
+pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<State>) {
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let state = state.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&request, pages, &state);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await {
+                tracing::debug!(%error, "an admin connection ended");
+            }
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let known =
+        path == "/metrics" || pages == Pages::All && matches!(path, "/" | "/ready" | "/live" | "/clusters" | "/config");
+    if !known {
+        return page(StatusCode::NOT_FOUND, TEXT, "not found\n".into());
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET only\n".into());
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    match path {
+        "/metrics" => match metrics::text(state) {
+            Ok(text) => page(StatusCode::OK, prometheus::TEXT_FORMAT, text),
+            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        },
+        "/ready" if state.draining.load(Ordering::Relaxed) => {
+            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
+        }
+        "/ready" => page(StatusCode::OK, TEXT, "ready\n".into()),
+        "/live" => page(StatusCode::OK, TEXT, "live\n".into()),
+        "/clusters" => page(StatusCode::OK, "application/json", clusters(state)),
+        "/config" => page(StatusCode::OK, "application/yaml", state.plan.to_yaml()),
+        _ => page(StatusCode::OK, TEXT, "/metrics\n/ready\n/live\n/clusters\n/config\n".into()),
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn page(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[derive(Serialize)]
+struct ClusterPage<'a> {
+    name: &'a str,
+    endpoints: Vec<EndpointPage>,
+}
+
+#[derive(Serialize)]
+struct EndpointPage {
+    address: String,
+    healthy: bool,
+    weight: u32,
+    open_streams: usize,
+}
+
+fn clusters(state: &State) -> String {
+    let pages: Vec<_> = state
+        .clusters
+        .iter()
+        .map(|cluster| ClusterPage {
+            name: &cluster.plan.name,
+            endpoints: cluster
+                .members()
+                .endpoints
+                .iter()
+                .map(|endpoint| EndpointPage {
+                    address: endpoint.label.to_string(),
+                    healthy: endpoint.is_healthy(),
+                    weight: endpoint.weight,
+                    open_streams: endpoint.open(),
+                })
+                .collect(),
+        })
+        .collect();
+    serde_json::to_string_pretty(&pages).map_or_else(|error| error.to_string(), |text| text + "\n")
+}

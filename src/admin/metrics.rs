@@ -1,0 +1,291 @@
+//! Folds the workers' cells into Prometheus' text format.
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, TextEncoder};
+use weir_filter::Code;
+
+use super::State;
+use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, WorkerMetrics};
+
+/// The whole page.
+///
+/// # Errors
+///
+/// When the encoder refuses a family, which would be a bug here.
+pub(super) fn text(state: &State) -> prometheus::Result<String> {
+    let families = [
+        calls(state),
+        durations(state),
+        messages(state),
+        bytes(state),
+        in_flight(state),
+        downstream_connections(state),
+        abusive_connections(state),
+        upstream_connections(state),
+        connect_failures(state),
+        transparent_retries(state),
+        endpoint_healthy(state),
+        endpoint_streams(state),
+        plain(state, "weir_config_notices", "Notices of the running configuration.", |state| {
+            state.plan.notices.len() as u64
+        }),
+        plain(state, "weir_workers", "Worker threads.", |state| state.workers.len() as u64),
+        dropped_records(state),
+    ];
+    let mut page = Vec::new();
+    // A family without metrics is an error to the encoder.
+    let families: Vec<_> = families.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    TextEncoder::new().encode(&families, &mut page)?;
+    String::from_utf8(page).map_err(|error| prometheus::Error::Msg(error.to_string()))
+}
+
+fn calls(state: &State) -> MetricFamily {
+    let mut family =
+        family("weir_calls_total", "Calls that ended, by the status that the client saw.", MetricType::COUNTER);
+    each_pair(state, |listener, cluster, fold| {
+        for code in Code::ALL {
+            let count = fold(&|calls| &calls.ended[usize::from(code.number())]);
+            if count > 0 {
+                let labels = [("listener", listener), ("cluster", cluster), ("status", code.name())];
+                family.mut_metric().push(counter(&labels, count));
+            }
+        }
+    });
+    family
+}
+
+fn durations(state: &State) -> MetricFamily {
+    let help = "Time from a call's headers to its end, in seconds.";
+    let mut family = family("weir_call_duration_seconds", help, MetricType::HISTOGRAM);
+    each_pair(state, |listener, cluster, fold| {
+        let mut histogram = Histogram::default();
+        let mut buckets = Vec::with_capacity(DURATION_BOUNDS.len());
+        let mut sum = 0;
+        for (at, bound) in DURATION_BOUNDS.iter().enumerate() {
+            sum += fold(&|calls| &calls.durations[at]);
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound as f64 / 1e6);
+            bucket.set_cumulative_count(sum);
+            buckets.push(bucket);
+        }
+        sum += fold(&|calls| &calls.durations[DURATION_BOUNDS.len()]);
+        if sum == 0 {
+            return;
+        }
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(sum);
+        histogram.set_sample_sum(fold(&|calls| &calls.duration_sum) as f64 / 1e6);
+        let mut metric = labelled(&[("listener", listener), ("cluster", cluster)]);
+        metric.set_histogram(histogram);
+        family.mut_metric().push(metric);
+    });
+    family
+}
+
+/// `in` is from clients, `out` is to them.
+type Directions = [(&'static str, fn(&CallMetrics) -> &Cell); 2];
+
+fn messages(state: &State) -> MetricFamily {
+    let help = "gRPC messages of calls that ended; in is from clients.";
+    by_direction(
+        state,
+        "weir_messages_total",
+        help,
+        [("in", |calls| &calls.messages_in), ("out", |calls| &calls.messages_out)],
+    )
+}
+
+fn bytes(state: &State) -> MetricFamily {
+    let help = "Bytes of DATA of calls that ended; in is from clients.";
+    by_direction(state, "weir_bytes_total", help, [("in", |calls| &calls.bytes_in), ("out", |calls| &calls.bytes_out)])
+}
+
+fn by_direction(state: &State, name: &str, help: &str, directions: Directions) -> MetricFamily {
+    let mut family = family(name, help, MetricType::COUNTER);
+    for (index, cluster) in state.clusters.iter().enumerate() {
+        for (direction, cell) in directions {
+            let sum = (0..state.plan.listeners.len())
+                .flat_map(|listener| {
+                    state.workers.iter().map(move |worker| worker.metrics.calls(listener, Some(index)))
+                })
+                .map(|calls| cell(calls).get())
+                .sum();
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("direction", direction)], sum));
+        }
+    }
+    family
+}
+
+fn in_flight(state: &State) -> MetricFamily {
+    let mut family = family("weir_calls_in_flight", "Calls that have not ended.", MetricType::GAUGE);
+    let clusters = state.clusters.iter().map(|cluster| (Some(cluster.index), &*cluster.plan.name));
+    for (index, name) in clusters.chain([(None, "")]) {
+        let sum = sum(state, |metrics| metrics.in_flight(index));
+        family.mut_metric().push(gauge(&[("cluster", name)], sum));
+    }
+    family
+}
+
+fn downstream_connections(state: &State) -> MetricFamily {
+    let help = "Open connections from clients.";
+    by_listener(state, "weir_downstream_connections", help, MetricType::GAUGE, |metrics, index| {
+        &metrics.downstream_connections[index]
+    })
+}
+
+fn abusive_connections(state: &State) -> MetricFamily {
+    let help = "Connections closed because of too many pings or resets.";
+    by_listener(state, "weir_abusive_connections_total", help, MetricType::COUNTER, |metrics, index| {
+        &metrics.abusive_connections[index]
+    })
+}
+
+fn upstream_connections(state: &State) -> MetricFamily {
+    let help = "Open connections to backends.";
+    by_cluster(state, "weir_upstream_connections", help, MetricType::GAUGE, |metrics, index| {
+        &metrics.upstream_connections[index]
+    })
+}
+
+fn connect_failures(state: &State) -> MetricFamily {
+    let help = "Connects to backends that failed.";
+    by_cluster(state, "weir_upstream_connect_failures_total", help, MetricType::COUNTER, |metrics, index| {
+        &metrics.connect_failures[index]
+    })
+}
+
+fn transparent_retries(state: &State) -> MetricFamily {
+    let help = "Attempts repeated because no backend had processed them.";
+    by_cluster(state, "weir_transparent_retries_total", help, MetricType::COUNTER, |metrics, index| {
+        &metrics.transparent_retries[index]
+    })
+}
+
+fn endpoint_healthy(state: &State) -> MetricFamily {
+    by_endpoint(state, "weir_endpoint_healthy", "1 while an endpoint gets calls.", |endpoint| {
+        u64::from(endpoint.is_healthy())
+    })
+}
+
+fn endpoint_streams(state: &State) -> MetricFamily {
+    by_endpoint(state, "weir_endpoint_open_streams", "Open streams to an endpoint.", |endpoint| endpoint.open() as u64)
+}
+
+fn dropped_records(state: &State) -> MetricFamily {
+    let help = "Lines that the access log lost because its writer was behind.";
+    let mut family = family("weir_access_log_dropped_total", help, MetricType::COUNTER);
+    if state.plan.access_log.is_some() {
+        family.mut_metric().push(counter(&[], sum(state, |metrics| &metrics.dropped_records)));
+    }
+    family
+}
+
+// The shapes that families share.
+
+/// Calls `tell` with the labels of every listener and cluster, and a function that sums one of their cells.
+fn each_pair(state: &State, mut tell: impl FnMut(&str, &str, &dyn Fn(&dyn Fn(&CallMetrics) -> &Cell) -> u64)) {
+    for (index, listener) in state.plan.listeners.iter().enumerate() {
+        let clusters = state.clusters.iter().map(|cluster| (Some(cluster.index), &*cluster.plan.name));
+        for (cluster, name) in clusters.chain([(None, "")]) {
+            tell(&listener.name, name, &|cell| {
+                state.workers.iter().map(|worker| cell(worker.metrics.calls(index, cluster)).get()).sum()
+            });
+        }
+    }
+}
+
+fn by_listener(
+    state: &State,
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    cell: impl Fn(&WorkerMetrics, usize) -> &Cell,
+) -> MetricFamily {
+    let mut family = family(name, help, kind);
+    for (index, listener) in state.plan.listeners.iter().enumerate() {
+        let value = sum(state, |metrics| cell(metrics, index));
+        family.mut_metric().push(of_kind(kind, &[("listener", &listener.name)], value));
+    }
+    family
+}
+
+fn by_cluster(
+    state: &State,
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    cell: impl Fn(&WorkerMetrics, usize) -> &Cell,
+) -> MetricFamily {
+    let mut family = family(name, help, kind);
+    for cluster in &state.clusters {
+        let value = sum(state, |metrics| cell(metrics, cluster.index));
+        family.mut_metric().push(of_kind(kind, &[("cluster", &cluster.plan.name)], value));
+    }
+    family
+}
+
+fn by_endpoint(
+    state: &State,
+    name: &str,
+    help: &str,
+    value: impl Fn(&crate::cluster::Endpoint) -> u64,
+) -> MetricFamily {
+    let mut family = family(name, help, MetricType::GAUGE);
+    for cluster in &state.clusters {
+        for endpoint in &cluster.members().endpoints {
+            let labels = [("cluster", &*cluster.plan.name), ("endpoint", &*endpoint.label)];
+            family.mut_metric().push(gauge(&labels, value(endpoint)));
+        }
+    }
+    family
+}
+
+fn plain(state: &State, name: &str, help: &str, value: impl Fn(&State) -> u64) -> MetricFamily {
+    let mut family = family(name, help, MetricType::GAUGE);
+    family.mut_metric().push(gauge(&[], value(state)));
+    family
+}
+
+fn sum(state: &State, cell: impl Fn(&WorkerMetrics) -> &Cell) -> u64 {
+    state.workers.iter().map(|worker| cell(&worker.metrics).get()).sum()
+}
+
+fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let mut metric = Metric::default();
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    metric.set_label(labels.iter().map(pair).collect());
+    metric
+}
+
+fn of_kind(kind: MetricType, labels: &[(&str, &str)], value: u64) -> Metric {
+    if kind == MetricType::COUNTER { counter(labels, value) } else { gauge(labels, value) }
+}
+
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = labelled(labels);
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = labelled(labels);
+    let mut gauge = Gauge::default();
+    gauge.set_value(value as f64);
+    metric.set_gauge(gauge);
+    metric
+}

@@ -1,0 +1,229 @@
+//! One RPC, from its first header to its last trailer.
+
+mod deadline;
+mod exchange;
+mod message;
+mod pump;
+mod queue;
+mod record;
+mod replay;
+mod request;
+mod watch;
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use h2::{Reason, RecvStream};
+use http::{Request, StatusCode};
+use tokio::time::Instant;
+use weir_filter::{Code, Direction, Ending, Status};
+
+use crate::cluster::balance::Question;
+use crate::downstream::Client;
+use crate::status;
+use crate::upstream::{Lease, Unavailable};
+use crate::worker::{Listener, RouteTarget, Worker};
+use exchange::{Attempted, Body, End, Parties};
+use pump::Pump;
+pub(crate) use queue::{Queue, Queued};
+use record::Record;
+use request::Refusal;
+use watch::Watch;
+
+/// Attempts at a call that no backend has processed. Each one goes to another endpoint while there is one; the bound is
+/// for a backend that refuses everything.
+const MOST_ATTEMPTS: u32 = 5;
+
+/// Serves one stream of a client.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    listener: Rc<Listener>,
+    request: Request<RecvStream>,
+    mut client: Client,
+) {
+    let arrived = Instant::now();
+    let (head, stream) = request.into_parts();
+    let refusal = request::admit(&head).err();
+    let deadline = deadline::read(&head.headers, arrived);
+    let mut record = Record::new(&worker, &listener, client.peer, head.uri, head.headers, arrived);
+    if let Some(refusal) = refusal {
+        return refuse(&mut record, &mut client, refusal);
+    }
+    let Some(route) = listener.router.find(record.call.method(), &record.call.metadata).cloned() else {
+        let status = Status::new(Code::Unimplemented, format!("no route for {}", record.call.method()));
+        return reply(&mut record, &mut client, &status, Ending::Gateway);
+    };
+    record.routed(route.clone());
+    let mut watch = Watch::new(deadline, worker.cut.listen());
+    if !route.chain.is_empty() {
+        let filtered = watch.or(&mut client, route.chain.request(&mut record.call, &mut record.filters_reached)).await;
+        match filtered {
+            Ok(Ok(())) => {}
+            Ok(Err(status)) => return reply(&mut record, &mut client, &status, Ending::Gateway),
+            Err(interrupt) => return reply(&mut record, &mut client, &interrupt.status(), interrupt.ending()),
+        }
+    }
+    forward(&worker, &listener, &route, &mut record, stream, client, watch).await;
+}
+
+/// Sends the request to a backend, again where no backend has processed it, and ends the call.
+async fn forward(
+    worker: &Worker,
+    listener: &Listener,
+    route: &RouteTarget,
+    record: &mut Record,
+    stream: RecvStream,
+    mut client: Client,
+    mut watch: Watch,
+) {
+    let Record { call, notes, .. } = record;
+    let call = &*call;
+    let pump = Pump::new(&route.chain, call, Direction::Request, listener.plan.max_receive_message_size);
+    let mut body = Body::new(stream, pump);
+    let mut parties = Parties {
+        listener: &listener.plan,
+        chain: &route.chain,
+        call,
+        notes,
+        client: &mut client,
+        body: &mut body,
+        watch: &mut watch,
+    };
+    let attempted = attempts(worker, route, &mut parties).await;
+    let (messages, bytes) = parties.body.traffic();
+    parties.notes.messages_in = messages;
+    parties.notes.bytes_in = bytes;
+    drop(body);
+    finish(record, client, watch, attempted).await;
+}
+
+/// Attempts until one of them has been processed, or none can be.
+async fn attempts(worker: &Worker, route: &RouteTarget, parties: &mut Parties<'_, '_>) -> Attempted {
+    let mut tried = Vec::new();
+    loop {
+        let lease = match lease(route, parties, &mut tried).await {
+            Ok(lease) => lease,
+            Err(end) => return Attempted { end, at_boundary: true },
+        };
+        let endpoint = lease.pool.endpoint.id;
+        let attempted = exchange::attempt(parties, lease).await;
+        let again = matches!(attempted.end, End::Unprocessed)
+            && parties.body.can_be_sent_again()
+            && parties.notes.attempts < MOST_ATTEMPTS;
+        if !again {
+            return attempted;
+        }
+        worker.metrics.transparent_retries[route.cluster].add(1);
+        tried.push(endpoint);
+    }
+}
+
+/// A stream to a backend. An endpoint that refused this call is asked again only when there is no other.
+async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut Vec<usize>) -> Result<Lease, End> {
+    let question = Question { path: parties.call.method(), metadata: &parties.call.metadata };
+    let mut may_repeat = parties.notes.attempts > 0;
+    loop {
+        match parties.watch.or(parties.client, route.upstream.lease(&question, tried)).await {
+            Ok(Ok(lease)) => return Ok(lease),
+            Ok(Err(Unavailable::NoConnection)) if may_repeat => {
+                may_repeat = false;
+                tried.clear();
+            }
+            Ok(Err(unavailable)) => {
+                let cluster = &route.upstream.cluster.plan.name;
+                return Err(End::Local(Status::new(Code::Unavailable, format!("cluster {cluster}: {unavailable}"))));
+            }
+            Err(interrupt) => return Err(End::Interrupted(interrupt)),
+        }
+    }
+}
+
+/// Ends the call towards the client as the last attempt ended.
+async fn finish(record: &mut Record, mut client: Client, mut watch: Watch, attempted: Attempted) {
+    let at_boundary = attempted.at_boundary;
+    match attempted.end {
+        End::Complete(code) => record.end(code, Ending::Backend),
+        // Once a part of the response was sent, a client must not take the call for one that was never processed.
+        End::Reset(Reason::REFUSED_STREAM) if client.has_begun() => {
+            let status = Status::new(Code::Unavailable, "the backend refused the stream after its response had begun");
+            end_early(record, client, &mut watch, at_boundary, &status, Ending::Backend).await;
+        }
+        End::Reset(reason) => {
+            record.end(status::of_reset(reason), Ending::Backend);
+            reset(client, &mut watch, reason).await;
+        }
+        End::Lost => {
+            let status = Status::new(Code::Unavailable, "the connection to the backend was lost");
+            end_early(record, client, &mut watch, at_boundary, &status, Ending::Backend).await;
+        }
+        // The client may do what the gateway could not: send the call again.
+        End::Unprocessed => {
+            record.end_with(Code::Unavailable, Ending::Backend, "refused by the backend, not processed");
+            client.reset(Reason::REFUSED_STREAM);
+        }
+        End::Local(status) => {
+            end_early(record, client, &mut watch, at_boundary, &status, Ending::Gateway).await;
+        }
+        End::Interrupted(interrupt) => {
+            let status = interrupt.status();
+            record.end_with(status.code, interrupt.ending(), &status.message);
+            if at_boundary {
+                reply(record, &mut client, &status, interrupt.ending());
+            } else {
+                client.reset(Reason::CANCEL);
+            }
+        }
+    }
+}
+
+/// Ends a call with a status of the gateway's, in the form that its response still allows.
+async fn end_early(
+    record: &mut Record,
+    mut client: Client,
+    watch: &mut Watch,
+    at_boundary: bool,
+    status: &Status,
+    ending: Ending,
+) {
+    if at_boundary {
+        return reply(record, &mut client, status, ending);
+    }
+    // In the middle of a message no trailers can follow, and no reset code says UNAVAILABLE without inviting a retry.
+    record.end_with(Code::Internal, ending, &status.message);
+    reset(client, watch, Reason::INTERNAL_ERROR).await;
+}
+
+/// Resets the client's stream once it has everything that came before.
+async fn reset(mut client: Client, watch: &mut Watch, reason: Reason) {
+    let flushed = poll_fn(|cx| match client.poll_flushed(cx) {
+        std::task::Poll::Ready(()) => std::task::Poll::Ready(Ok(())),
+        std::task::Poll::Pending => watch.poll(&mut client, cx).map(Err),
+    });
+    // Interrupted or not, the reset is what is left to do.
+    let _ = flushed.await;
+    client.reset(reason);
+}
+
+/// Answers in the backend's place: trailers-only, or trailers where the response has begun.
+fn reply(record: &mut Record, client: &mut Client, status: &Status, ending: Ending) {
+    record.end_with(status.code, ending, &status.message);
+    if client.has_begun() {
+        client.send_trailers(status::trailers(status));
+    } else {
+        client.send_head(status::trailers_only(status), true);
+    }
+}
+
+fn refuse(record: &mut Record, client: &mut Client, refusal: Refusal) {
+    match refusal {
+        Refusal::Grpc(status) => reply(record, client, &status, Ending::Gateway),
+        Refusal::Http(code) => {
+            record.end_with(status::of_http(code), Ending::Gateway, http_reason(code));
+            client.send_head(status::plain_http(code), true);
+        }
+    }
+}
+
+fn http_reason(code: StatusCode) -> &'static str {
+    code.canonical_reason().unwrap_or("refused")
+}

@@ -1,0 +1,328 @@
+//! One attempt: a request to a backend, and its response to the client.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use tokio::time::Instant;
+use weir_filter::{Call, Code, Direction, Needs, Status};
+
+use super::deadline;
+use super::message::TooLarge;
+use super::pump::{Pump, Pumped};
+use super::queue::{Queue, Queued};
+use super::record::Notes;
+use super::replay::Replay;
+use super::watch::{Interrupt, Watch};
+use crate::chain::Chain;
+use crate::config::plan;
+use crate::downstream::{Client, Left};
+use crate::status;
+use crate::upstream::Lease;
+
+/// The end of an attempt, and whether the response, as far as the client has it, ends with a message.
+#[derive(Debug)]
+pub(crate) struct Attempted {
+    pub(crate) end: End,
+    pub(crate) at_boundary: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The backend's end has been handed on. The code is what the client makes of it.
+    Complete(Code),
+    /// The backend reset the stream.
+    Reset(Reason),
+    /// The connection to the backend was lost.
+    Lost,
+    /// No backend has processed the request; it may be sent again.
+    Unprocessed,
+    /// The gateway ends the call with this status.
+    Local(Status),
+    /// Something outside ended the call.
+    Interrupted(Interrupt),
+}
+
+/// The parts of a call that all of its attempts share.
+pub(crate) struct Parties<'a, 'm> {
+    pub(crate) listener: &'a plan::Listener,
+    pub(crate) chain: &'a Chain,
+    pub(crate) call: &'a Call,
+    pub(crate) notes: &'m mut Notes,
+    pub(crate) client: &'m mut Client,
+    pub(crate) body: &'m mut Body<'a>,
+    pub(crate) watch: &'m mut Watch,
+}
+
+/// The request's stream from the client, and what was sent of it.
+pub(crate) struct Body<'a> {
+    stream: RecvStream,
+    pump: Pump<'a>,
+    replay: Replay,
+    /// The client has ended sending, and all of it has been handed to an attempt.
+    ended: bool,
+}
+
+struct Exchange<'a, 'm, 'p> {
+    parties: &'p mut Parties<'a, 'm>,
+    lease: Lease,
+    stream_id: u32,
+    head: ResponseFuture,
+    response: Option<RecvStream>,
+    up: SendStream<Queued>,
+    up_queue: Rc<Queue>,
+    to_client: Pump<'a>,
+    request_done: bool,
+}
+
+/// Makes one attempt on a leased stream.
+pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Attempted {
+    parties.notes.attempts += 1;
+    parties.notes.endpoint = Some(lease.pool.endpoint.label.clone());
+    let mut exchange = match Exchange::open(parties, lease) {
+        Ok(exchange) => exchange,
+        Err(end) => return Attempted { end, at_boundary: true },
+    };
+    let end = poll_fn(|cx| exchange.poll(cx)).await;
+    exchange.close(end)
+}
+
+impl<'a> Body<'a> {
+    pub(crate) fn new(stream: RecvStream, pump: Pump<'a>) -> Body<'a> {
+        let ended = stream.is_end_stream();
+        Body { stream, pump, replay: Replay::default(), ended }
+    }
+
+    /// True while another attempt could send all that was sent so far.
+    pub(crate) fn can_be_sent_again(&self) -> bool {
+        self.replay.is_whole()
+    }
+
+    /// Messages and bytes of DATA so far.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.pump.follow.messages(), self.pump.bytes)
+    }
+}
+
+impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
+    /// Sends the request's head, and what an earlier attempt sent of its messages.
+    fn open(parties: &'p mut Parties<'a, 'm>, lease: Lease) -> Result<Exchange<'a, 'm, 'p>, End> {
+        let request = request_head(parties);
+        let empty = parties.body.ended && parties.body.replay.chunks().next().is_none();
+        let sent = lease.connection.send().send_request(request, empty);
+        let (head, up) = match sent {
+            Ok(sent) => sent,
+            // Nothing has left: the connection is going away, or has no stream ids left.
+            Err(error) => {
+                tracing::debug!(%error, "a connection took no request");
+                lease.connection.close();
+                return Err(End::Unprocessed);
+            }
+        };
+        let (chain, call, listener) = (parties.chain, parties.call, parties.listener);
+        let mut exchange = Exchange {
+            stream_id: head.stream_id().as_u32(),
+            parties,
+            lease,
+            head,
+            response: None,
+            up,
+            up_queue: Rc::default(),
+            to_client: Pump::new(chain, call, Direction::Response, listener.max_send_message_size),
+            request_done: empty,
+        };
+        exchange.send_again();
+        Ok(exchange)
+    }
+
+    /// Sends what an earlier attempt has already sent. It went through the filters then.
+    fn send_again(&mut self) {
+        let body = &self.parties.body;
+        let count = body.replay.chunks().count();
+        for (at, chunk) in body.replay.chunks().enumerate() {
+            let end = body.ended && at + 1 == count;
+            // A stream that is closed already says so when its response is awaited.
+            let _ = self.up.send_data(self.up_queue.push(chunk.clone()), end);
+        }
+        self.request_done |= body.ended;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Poll::Ready(end) = self.poll_response(cx) {
+            return Poll::Ready(end);
+        }
+        if !self.request_done {
+            if let Poll::Ready(end) = self.poll_request(cx) {
+                return Poll::Ready(end);
+            }
+        }
+        self.parties.watch.poll(self.parties.client, cx).map(End::Interrupted)
+    }
+
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let body = &mut *self.parties.body;
+        let Body { stream, pump, replay, .. } = body;
+        let pumped = ready!(pump.poll(cx, stream, &mut self.up, &self.up_queue, |chunk| replay.keep(chunk)));
+        match pumped {
+            Pumped::Ended => body.ended = true,
+            // Metadata after the messages is no part of gRPC's requests; it passes all the same, and a request that has
+            // it is not sent twice.
+            Pumped::Trailers(trailers) => {
+                body.ended = true;
+                body.replay.end();
+                let _ = self.up.send_trailers(trailers);
+            }
+            // The response says why.
+            Pumped::SinkClosed => {}
+            Pumped::SourceFailed(error) => {
+                return Poll::Ready(End::Interrupted(Interrupt::Left(Left::from(&error))));
+            }
+            Pumped::TooLarge(too_large) => {
+                return Poll::Ready(End::Local(too_large.status("max_receive_message_size")));
+            }
+            Pumped::Rejected(status) => return Poll::Ready(End::Local(status)),
+        }
+        self.request_done = true;
+        Poll::Pending
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.response.is_none() {
+            match ready!(Pin::new(&mut self.head).poll(cx)) {
+                Ok(response) => {
+                    if let Some(end) = self.begin_response(response) {
+                        return Poll::Ready(end);
+                    }
+                }
+                Err(error) => return Poll::Ready(self.failed(&error)),
+            }
+        }
+        let (Some(response), Some((sink, queue))) = (&mut self.response, self.parties.client.sink()) else {
+            return Poll::Ready(End::Interrupted(Interrupt::Left(Left::Gone)));
+        };
+        let first_message = &mut self.parties.notes.first_message;
+        let pumped = ready!(self.to_client.poll(cx, response, sink, queue, |_| {
+            first_message.get_or_insert_with(Instant::now);
+        }));
+        Poll::Ready(match pumped {
+            Pumped::Ended => End::Complete(Code::Unknown),
+            Pumped::Trailers(trailers) => self.end_response(trailers),
+            Pumped::SourceFailed(error) => self.failed(&error),
+            // The client's stream takes no more: it has left, and `watch` knows how.
+            Pumped::SinkClosed => End::Interrupted(match self.parties.client.poll_left(cx) {
+                Poll::Ready(left) => Interrupt::Left(left),
+                Poll::Pending => Interrupt::Left(Left::Gone),
+            }),
+            Pumped::TooLarge(too_large) => End::Local(too_large.status("max_send_message_size")),
+            Pumped::Rejected(status) => End::Local(status),
+        })
+    }
+
+    /// Hands the response's head on, and the end of the call where that is all.
+    fn begin_response(&mut self, response: Response<RecvStream>) -> Option<End> {
+        self.parties.body.replay.end();
+        let (mut head, body) = response.into_parts();
+        let trailers_only = body.is_end_stream();
+        if trailers_only || head.status != StatusCode::OK {
+            self.parties.notes.upstream_status = status::read(&head.headers);
+        }
+        let chain = self.parties.chain;
+        if chain.needs(Needs::RESPONSE)
+            && let Err(status) =
+                chain.response(self.parties.call, head.status.as_u16(), &mut head.headers, trailers_only)
+        {
+            return Some(End::Local(status));
+        }
+        if chain.needs(Needs::RESPONSE_MESSAGES) {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        let ended = trailers_only.then(|| self.judge(&head.headers, head.status));
+        let mut answer = Response::new(());
+        *answer.status_mut() = head.status;
+        *answer.headers_mut() = head.headers;
+        self.parties.client.send_head(answer, trailers_only);
+        self.response = Some(body);
+        ended
+    }
+
+    /// What a client makes of a trailers-only response.
+    fn judge(&self, headers: &HeaderMap, http: StatusCode) -> End {
+        End::Complete(status::read(headers).unwrap_or_else(|| status::of_http(http)))
+    }
+
+    fn end_response(&mut self, mut trailers: HeaderMap) -> End {
+        let upstream_status = status::read(&trailers);
+        self.parties.notes.upstream_status = upstream_status;
+        let chain = self.parties.chain;
+        if chain.needs(Needs::TRAILERS)
+            && let Err(status) = chain.trailers(self.parties.call, &mut trailers)
+        {
+            return End::Local(status);
+        }
+        let seen = status::read(&trailers).unwrap_or(Code::Unknown);
+        self.parties.client.send_trailers(trailers);
+        End::Complete(seen)
+    }
+
+    /// What the failure of the backend's stream means for the call.
+    fn failed(&mut self, error: &h2::Error) -> End {
+        let begun = self.response.is_some();
+        let reset = error.is_reset().then(|| error.reason()).flatten();
+        if !begun && (reset == Some(Reason::REFUSED_STREAM) || self.never_processed(reset)) {
+            return End::Unprocessed;
+        }
+        self.parties.notes.upstream_status = reset.map(status::of_reset);
+        match reset {
+            Some(reason) => End::Reset(reason),
+            None => End::Lost,
+        }
+    }
+
+    fn never_processed(&self, reset: Option<Reason>) -> bool {
+        reset.is_none() && self.lease.connection.never_processed(self.stream_id)
+    }
+
+    /// Leaves the backend's stream as the end asks for, and notes what passed.
+    fn close(mut self, end: End) -> Attempted {
+        self.parties.notes.messages_out += self.to_client.follow.messages();
+        self.parties.notes.bytes_out += self.to_client.bytes;
+        match end {
+            // The backend needs no more of the request (RFC 9113 8.1).
+            End::Complete(_) if !self.request_done => self.up.send_reset(Reason::NO_ERROR),
+            End::Local(_) | End::Interrupted(_) => self.up.send_reset(Reason::CANCEL),
+            _ => {}
+        }
+        Attempted { end, at_boundary: self.to_client.follow.at_boundary() }
+    }
+}
+
+/// The request's head for this attempt. `grpc-timeout` becomes what is left: the one change that nobody asked for.
+fn request_head(parties: &Parties<'_, '_>) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = parties.call.uri.clone();
+    // Without `:authority` (a `host` in its place) h2 wants to know that no scheme was forgotten.
+    *request.version_mut() = if parties.call.uri.authority().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
+    let mut metadata = parties.call.metadata.clone();
+    if let Some(at) = parties.watch.deadline() {
+        deadline::write(&mut metadata, at, Instant::now());
+    }
+    if parties.chain.needs(Needs::REQUEST_MESSAGES) {
+        metadata.remove(CONTENT_LENGTH);
+    }
+    *request.headers_mut() = metadata;
+    request
+}
+
+impl TooLarge {
+    fn status(&self, key: &str) -> Status {
+        let text = format!("a message of {} bytes is over the limit of {} bytes ({key})", self.size, self.limit);
+        Status::new(Code::ResourceExhausted, text)
+    }
+}

@@ -1,0 +1,140 @@
+//! What is known of a call, told exactly once when it ends, whatever happened.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderMap, Uri};
+use tokio::time::Instant;
+use weir_filter::{Call, Code, Ending, Outcome};
+
+use crate::access_log::Entry;
+use crate::worker::{Listener, RouteTarget, Worker};
+
+/// A call from its first header to its end.
+///
+/// Dropping it counts the call, writes its line in the access log and runs the filters' `finish`. A record that is
+/// dropped before [`Record::end`] belongs to a call whose task was torn down: that is INTERNAL, and it is counted too.
+pub(crate) struct Record {
+    worker: Rc<Worker>,
+    listener: Rc<Listener>,
+    pub(crate) call: Call,
+    started: Instant,
+    route: Option<Rc<RouteTarget>>,
+    /// Filters whose `finish` is due.
+    pub(crate) filters_reached: usize,
+    pub(crate) notes: Notes,
+    end: Option<(Code, Ending)>,
+    message: Option<String>,
+}
+
+/// What an attempt notes down. Bytes are those of DATA, prefixes included; in is from clients, out is to them.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) endpoint: Option<Arc<str>>,
+    pub(crate) upstream_status: Option<Code>,
+    pub(crate) first_message: Option<Instant>,
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) attempts: u32,
+}
+
+impl Record {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        listener: &Rc<Listener>,
+        peer: SocketAddr,
+        uri: Uri,
+        metadata: HeaderMap,
+        started: Instant,
+    ) -> Record {
+        worker.metrics.in_flight(None).add(1);
+        Record {
+            worker: worker.clone(),
+            listener: listener.clone(),
+            call: Call { uri, metadata, peer, extensions: http::Extensions::new() },
+            started,
+            route: None,
+            filters_reached: 0,
+            notes: Notes::default(),
+            end: None,
+            message: None,
+        }
+    }
+
+    /// The call's route is known.
+    pub(crate) fn routed(&mut self, route: Rc<RouteTarget>) {
+        let metrics = &self.worker.metrics;
+        metrics.in_flight(None).sub(1);
+        metrics.in_flight(Some(route.cluster)).add(1);
+        self.route = Some(route);
+    }
+
+    /// True when somebody reads the access log.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.worker.access_log.is_some()
+    }
+
+    /// How the call ended. The first word stands.
+    pub(crate) fn end(&mut self, status: Code, ending: Ending) {
+        self.end.get_or_insert((status, ending));
+    }
+
+    /// The same, with what was said about it.
+    pub(crate) fn end_with(&mut self, status: Code, ending: Ending, message: &str) {
+        if self.end.is_none() && self.is_logged() {
+            self.message = Some(message.to_owned());
+        }
+        self.end(status, ending);
+    }
+
+    fn write_entry(&mut self, status: Code, ended_by: Ending) {
+        let Some(log) = &self.worker.access_log else { return };
+        let duration = self.started.elapsed();
+        let entry = Entry {
+            time: SystemTime::now() - duration,
+            listener: self.listener.plan.name.clone(),
+            peer: self.call.peer,
+            uri: std::mem::take(&mut self.call.uri),
+            route: self.route.as_ref().map(|route| route.id.clone()),
+            cluster: self.route.as_ref().map(|route| route.upstream.cluster.plan.name.clone()),
+            endpoint: self.notes.endpoint.take(),
+            status,
+            upstream_status: self.notes.upstream_status,
+            message: self.message.take(),
+            duration,
+            first_message: self.notes.first_message.map(|at| at - self.started),
+            messages_in: self.notes.messages_in,
+            messages_out: self.notes.messages_out,
+            bytes_in: self.notes.bytes_in,
+            bytes_out: self.notes.bytes_out,
+            attempts: self.notes.attempts,
+            ended_by,
+        };
+        if log.try_send(entry).is_err() {
+            self.worker.metrics.dropped_records.add(1);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let (status, ending) = self.end.unwrap_or((Code::Internal, Ending::Gateway));
+        let cluster = self.route.as_ref().map(|route| route.cluster);
+        let metrics = &self.worker.metrics;
+        metrics.in_flight(cluster).sub(1);
+        let calls = metrics.calls(self.listener.index, cluster);
+        calls.ended(status, self.started.elapsed());
+        calls.messages_in.add(self.notes.messages_in);
+        calls.messages_out.add(self.notes.messages_out);
+        calls.bytes_in.add(self.notes.bytes_in);
+        calls.bytes_out.add(self.notes.bytes_out);
+        if let Some(route) = &self.route {
+            route.chain.finish(&self.call, &Outcome { status, ending }, self.filters_reached);
+        }
+        self.write_entry(status, ending);
+    }
+}

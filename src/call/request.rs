@@ -1,0 +1,104 @@
+//! What a request must be before the gateway takes it for a gRPC call.
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use weir_filter::{Code, Status};
+
+/// Why a request is answered at the door.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not gRPC: plain HTTP answers it.
+    Http(StatusCode),
+    /// gRPC, but nothing that could have a route.
+    Grpc(Status),
+}
+
+/// Checks a request's head.
+///
+/// # Errors
+///
+/// The answer, when the request is none that a backend could get.
+pub(crate) fn admit(head: &Parts) -> Result<(), Refusal> {
+    if !is_grpc(head) {
+        return Err(Refusal::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    if head.method != Method::POST {
+        return Err(Refusal::Http(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    if is_method_path(path) {
+        return Ok(());
+    }
+    let shown: String = path.chars().take(200).collect();
+    Err(Refusal::Grpc(Status::new(Code::Unimplemented, format!("not a method path: {shown}"))))
+}
+
+/// `application/grpc`, alone or with `+format` or parameters (gRPC over HTTP/2, "Content-Type").
+fn is_grpc(head: &Parts) -> bool {
+    let Some(rest) = head
+        .headers
+        .get(CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes)
+        .filter(|value| value.len() >= 16 && value[..16].eq_ignore_ascii_case(b"application/grpc"))
+        .map(|value| &value[16..])
+    else {
+        return false;
+    };
+    matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+/// `/service/method`, each of letters, digits, dots and underscores. What looks like anything else (escapes, dot
+/// segments, parameters) is not made to look right: two programs would disagree about what it means.
+fn is_method_path(path: &str) -> bool {
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+        return false;
+    };
+    let name = |text: &str| {
+        text.split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+    };
+    name(service) && name(method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, path: &str, content_type: Option<&str>) -> Parts {
+        let mut builder = http::Request::builder().method(method).uri(path);
+        if let Some(content_type) = content_type {
+            builder = builder.header(CONTENT_TYPE, content_type);
+        }
+        builder.body(()).expect("valid").into_parts().0
+    }
+
+    #[test]
+    fn takes_every_grpc_content_type() {
+        for content_type in ["application/grpc", "application/grpc+json", "application/grpc;v=1", "Application/GRPC"] {
+            assert_eq!(admit(&head("POST", "/pkg.S/M", Some(content_type))), Ok(()), "{content_type}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_grpc_gets_http() {
+        for content_type in [None, Some("text/plain"), Some("application/grpc-web"), Some("application/grpcx")] {
+            let refused = Err(Refusal::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            assert_eq!(admit(&head("POST", "/pkg.S/M", content_type)), refused, "{content_type:?}");
+        }
+        let refused = Err(Refusal::Http(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(admit(&head("GET", "/pkg.S/M", Some("application/grpc"))), refused);
+    }
+
+    #[test]
+    fn odd_paths_are_unimplemented() {
+        for path in
+            ["/", "/a", "/a/", "//b", "/a/b/c", "/a/../b", "/../b", "/a/%62", "/a/b?c", "/a/b;c", "/a./b", "/a-b/c"]
+        {
+            match admit(&head("POST", path, Some("application/grpc"))) {
+                Err(Refusal::Grpc(status)) => assert_eq!(status.code, Code::Unimplemented, "{path}"),
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What ends a call from outside, whatever it is waiting for.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use weir_filter::{Code, Ending, Status};
+
+use crate::downstream::{Client, Left};
+use crate::drain::Listening;
+
+/// Why a call ends before its backend ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// The client has left.
+    Left(Left),
+    /// The client's deadline has passed.
+    Deadline,
+    /// The drain's time is over.
+    Cut,
+}
+
+/// Watches one call.
+pub(crate) struct Watch {
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+    cut: Listening,
+}
+
+impl Watch {
+    pub(crate) fn new(deadline: Option<Instant>, cut: Listening) -> Watch {
+        Watch { deadline, timer: deadline.map(|at| Box::pin(sleep_until(at))), cut }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Ready when the call must end.
+    pub(crate) fn poll(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Poll<Interrupt> {
+        if let Poll::Ready(left) = client.poll_left(cx) {
+            return Poll::Ready(Interrupt::Left(left));
+        }
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Interrupt::Deadline);
+        }
+        self.cut.poll(cx).map(|()| Interrupt::Cut)
+    }
+
+    /// Waits for `future`, unless the call is interrupted first.
+    pub(crate) async fn or<T>(&mut self, client: &mut Client, future: impl Future<Output = T>) -> Result<T, Interrupt> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => self.poll(client, cx).map(Err),
+        })
+        .await
+    }
+}
+
+impl Interrupt {
+    pub(crate) fn ending(self) -> Ending {
+        match self {
+            Interrupt::Left(Left::Cancelled) => Ending::ClientCancel,
+            Interrupt::Left(Left::Gone) => Ending::ClientGone,
+            Interrupt::Deadline => Ending::Deadline,
+            Interrupt::Cut => Ending::Drain,
+        }
+    }
+
+    /// What the client is told, if it is still there.
+    pub(crate) fn status(self) -> Status {
+        match self {
+            Interrupt::Left(_) => Status::new(Code::Cancelled, ""),
+            Interrupt::Deadline => Status::new(Code::DeadlineExceeded, "deadline exceeded at the gateway"),
+            Interrupt::Cut => Status::new(Code::Unavailable, "the gateway is shutting down"),
+        }
+    }
+}

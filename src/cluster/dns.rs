@@ -1,0 +1,90 @@
+//! Finds the endpoints of a cluster and keeps them up to date, on the control runtime.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Cluster, health};
+use crate::config::plan::{Discovery, Endpoint};
+
+/// How long the first look-up may hold up the start.
+const FIRST_LOOKUP: Duration = Duration::from_secs(5);
+
+/// Fills the cluster, and returns when that has been tried once: a start that does not wait for it would refuse the
+/// first calls.
+pub(crate) async fn discover(cluster: Arc<Cluster>) {
+    let (interval, first_only) = match cluster.plan.discovery {
+        Discovery::Static => {
+            let addresses = literal_addresses(&cluster.plan.endpoints);
+            let mut checks = HashMap::new();
+            update(&cluster, &addresses, &mut checks);
+            // The checks run as long as the process.
+            std::mem::forget(checks);
+            return;
+        }
+        Discovery::StrictDns { interval } => (interval, false),
+        Discovery::LogicalDns { interval } => (interval, true),
+    };
+    let mut checks = HashMap::new();
+    if tokio::time::timeout(FIRST_LOOKUP, refresh(&cluster, first_only, &mut checks)).await.is_err() {
+        tracing::warn!(cluster = %cluster.plan.name, "DNS has not answered in {FIRST_LOOKUP:?}; starting without endpoints");
+    }
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(interval).await;
+            refresh(&cluster, first_only, &mut checks).await;
+        }
+    });
+}
+
+fn literal_addresses(endpoints: &[Endpoint]) -> Vec<(SocketAddr, u32)> {
+    endpoints
+        .iter()
+        .filter_map(|endpoint| {
+            Some((SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port), endpoint.weight))
+        })
+        .collect()
+}
+
+async fn refresh(cluster: &Arc<Cluster>, first_only: bool, checks: &mut HashMap<usize, health::Checks>) {
+    match look_up(&cluster.plan.endpoints, first_only).await {
+        Ok(addresses) => update(cluster, &addresses, checks),
+        // The last good answer stays: a resolver's trouble is no reason to forget backends that work.
+        Err(error) => tracing::warn!(cluster = %cluster.plan.name, %error, "DNS look-up failed; keeping the endpoints"),
+    }
+}
+
+async fn look_up(endpoints: &[Endpoint], first_only: bool) -> io::Result<Vec<(SocketAddr, u32)>> {
+    let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
+    for endpoint in endpoints {
+        let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+        for address in found.take(if first_only { 1 } else { usize::MAX }) {
+            if !addresses.iter().any(|(known, _)| *known == address) {
+                addresses.push((address, endpoint.weight));
+            }
+        }
+    }
+    addresses.sort_unstable();
+    Ok(addresses)
+}
+
+fn update(cluster: &Arc<Cluster>, addresses: &[(SocketAddr, u32)], checks: &mut HashMap<usize, health::Checks>) {
+    let before = cluster.members();
+    let same = before.endpoints.len() == addresses.len()
+        && before
+            .endpoints
+            .iter()
+            .zip(addresses)
+            .all(|(one, (address, weight))| one.address == *address && one.weight == *weight);
+    if same {
+        return;
+    }
+    for endpoint in cluster.replace(addresses) {
+        tracing::debug!(cluster = %cluster.plan.name, endpoint = %endpoint.label, "endpoint added");
+        checks.insert(endpoint.id, health::watch(cluster, &endpoint));
+    }
+    let now = cluster.members();
+    checks.retain(|id, _| now.endpoints.iter().any(|endpoint| endpoint.id == *id));
+}

@@ -1,0 +1,99 @@
+//! Consistent hashing: a ring, and Maglev's table (Eisenbud et al., NSDI 2016, section 3.4).
+
+/// Points of the ring altogether, at least; shared out by weight.
+const RING_POINTS: u64 = 1024;
+
+/// A single endpoint's points, at least: fewer would make its share a matter of luck.
+const POINTS_EACH: u64 = 160;
+
+/// Size of Maglev's table, a prime: large against the number of endpoints, as the paper asks.
+const TABLE: usize = 65_537;
+
+/// A point of the ring or the table leads to a place in the list it was built from.
+#[derive(Debug)]
+pub(super) struct Ring {
+    points: Vec<(u64, u32)>,
+}
+
+/// Maglev's look-up table.
+#[derive(Debug)]
+pub(super) struct Maglev {
+    table: Vec<u32>,
+}
+
+impl Ring {
+    /// A ring over names and weights.
+    pub(super) fn new<'a>(members: impl Iterator<Item = (&'a str, u32)> + Clone) -> Ring {
+        let count = members.clone().count().max(1) as u64;
+        let least = members.clone().map(|(_, weight)| u64::from(weight)).min().unwrap_or(1).max(1);
+        let each = POINTS_EACH.max(RING_POINTS / count);
+        let mut points = Vec::new();
+        for (place, (name, weight)) in (0_u32..).zip(members) {
+            // A weight of a thousand times the least is capped, or one endpoint's points would fill memory.
+            let share = each * (u64::from(weight) / least).clamp(1, 1000);
+            points.extend((0..share).map(|point| (hash(name.as_bytes(), point + 1), place)));
+        }
+        points.sort_unstable();
+        Ring { points }
+    }
+
+    /// The place that owns this hash.
+    pub(super) fn at(&self, hash: u64) -> usize {
+        let next = self.points.partition_point(|(point, _)| *point < hash);
+        self.points.get(next).or(self.points.first()).map_or(0, |(_, place)| *place as usize)
+    }
+}
+
+impl Maglev {
+    /// A table over names and weights.
+    pub(super) fn new<'a>(members: impl Iterator<Item = (&'a str, u32)> + Clone) -> Maglev {
+        struct Wish {
+            next: usize,
+            step: usize,
+            weight: f64,
+            turns: f64,
+        }
+        let most = members.clone().map(|(_, weight)| weight).max().unwrap_or(1).max(1);
+        let mut wishes: Vec<Wish> = members
+            .map(|(name, weight)| Wish {
+                next: (hash(name.as_bytes(), 0) % TABLE as u64) as usize,
+                step: (hash(name.as_bytes(), 1) % (TABLE as u64 - 1) + 1) as usize,
+                weight: f64::from(weight) / f64::from(most),
+                turns: 0.0,
+            })
+            .collect();
+        let mut table = vec![u32::MAX; TABLE];
+        let mut filled = if wishes.is_empty() { TABLE } else { 0 };
+        while filled < TABLE {
+            for (place, wish) in (0_u32..).zip(&mut wishes) {
+                wish.turns += wish.weight;
+                if wish.turns < 1.0 || filled == TABLE {
+                    continue;
+                }
+                wish.turns -= 1.0;
+                while table[wish.next] != u32::MAX {
+                    wish.next = (wish.next + wish.step) % TABLE;
+                }
+                table[wish.next] = place;
+                filled += 1;
+            }
+        }
+        Maglev { table }
+    }
+
+    /// The place that owns this hash.
+    pub(super) fn at(&self, hash: u64) -> usize {
+        self.table[(hash % TABLE as u64) as usize] as usize
+    }
+}
+
+/// FNV-1a with a finisher: the same in every process and version, so that replicas of a gateway agree.
+pub(super) fn hash(bytes: &[u8], seed: u64) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for byte in bytes {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}

@@ -1,0 +1,198 @@
+//! The server side of HTTP/2: a connection from a client, and the streams that appear on it.
+
+mod client;
+mod policing;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h2::Reason;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::call::{self, Queued};
+use crate::config::plan;
+use crate::io::{Cork, Corked, Role, cork};
+use crate::worker::{Listener, Worker};
+
+pub(crate) use client::{Client, Left};
+use policing::Policing;
+
+/// Streams that were reset here and whose late frames h2 still recognises.
+const REMEMBERED_RESETS: usize = 1024;
+
+/// How long a connection without streams may take to answer the PING of its GOAWAY: many round trips.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+type H2Connection = h2::server::Connection<Corked<TcpStream, Rc<Policing>>, Queued>;
+
+/// What the calls of a connection share with its task.
+pub(crate) struct Shared {
+    pub(crate) peer: SocketAddr,
+    cork: Rc<Cork<TcpStream, Rc<Policing>>>,
+    open: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, socket: TcpStream, peer: SocketAddr) {
+    worker.metrics.downstream_connections[listener.index].add(1);
+    match accept(&listener, socket, peer).await {
+        Ok((h2, shared)) => drive(&worker, &listener, h2, &shared).await,
+        Err(error) => tracing::debug!(listener = %listener.plan.name, %peer, %error, "no HTTP/2 connection came about"),
+    }
+    worker.metrics.downstream_connections[listener.index].sub(1);
+}
+
+/// Reads the preface and exchanges SETTINGS.
+async fn accept(
+    listener: &Listener,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> Result<(H2Connection, Rc<Shared>), h2::Error> {
+    let policing = Rc::new(Policing::new(&listener.plan.http2));
+    let (corked, cork) = cork(socket, policing, Role::Server);
+    let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
+    let h2 = poll_fn(|cx| {
+        let shaken = handshake.as_mut().poll(cx);
+        // An error shows when h2 reads or writes next.
+        let _ = cork.poll_uncork(cx);
+        shaken
+    })
+    .await?;
+    let shared = Shared { peer, cork, open: Cell::new(0), idle_since: Cell::new(Instant::now()) };
+    Ok((h2, Rc::new(shared)))
+}
+
+fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(http2.max_concurrent_streams)
+        .initial_window_size(http2.stream_window)
+        .initial_connection_window_size(http2.connection_window)
+        .max_header_list_size(http2.max_header_list_size)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole
+        // life of a connection and would end an honest one.
+        .max_pending_accept_reset_streams(policing::RESET_BURST as usize)
+        .max_local_error_reset_streams(None);
+    builder
+}
+
+async fn drive(worker: &Rc<Worker>, listener: &Rc<Listener>, mut h2: H2Connection, shared: &Rc<Shared>) {
+    let drain = worker.drain.listen();
+    let mut draining = false;
+    let mut timers = Timers::new(&listener.plan);
+    let end = poll_fn(|cx| {
+        if !draining && (drain.poll(cx).is_ready() || timers.is_old(cx)) {
+            draining = true;
+            // GOAWAY with the highest id, a PING, and the real id when its answer is here (RFC 9113 6.8).
+            h2.graceful_shutdown();
+        }
+        let driven = loop {
+            match h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let client = Client::new(shared.clone(), respond);
+                    tokio::task::spawn_local(call::serve(worker.clone(), listener.clone(), request, client));
+                }
+                Poll::Ready(Some(Err(error))) => break Poll::Ready(Err(error)),
+                Poll::Ready(None) => break Poll::Ready(Ok(())),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if let Some(why) = shared.cork.meter.verdict(shared.open.get()) {
+            tracing::warn!(listener = %listener.plan.name, peer = %shared.peer, why, "closing a connection");
+            worker.metrics.abusive_connections[listener.index].add(1);
+            h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            cx.waker().wake_by_ref();
+        }
+        if let Poll::Ready(Err(error)) = shared.cork.poll_uncork(cx) {
+            return Poll::Ready(Err(error.into()));
+        }
+        if driven.is_ready() {
+            return driven.map_err(End::Http2);
+        }
+        if timers.is_idle(shared, cx) {
+            draining = true;
+            h2.graceful_shutdown();
+            cx.waker().wake_by_ref();
+        }
+        if draining && timers.is_left_over(h2.has_streams(), cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await;
+    if let Err(error) = end {
+        tracing::debug!(listener = %listener.plan.name, peer = %shared.peer, %error, "connection ended");
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Http2(h2::Error),
+    #[error("{0}")]
+    Tcp(#[from] io::Error),
+}
+
+/// The timers of a connection, each there only where a line of YAML asked for it.
+struct Timers {
+    age: Option<Pin<Box<Sleep>>>,
+    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    left_over: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timers {
+    fn new(plan: &plan::Listener) -> Timers {
+        Timers {
+            age: plan.max_connection_age.map(|age| Box::pin(sleep(jittered(age)))),
+            idle: plan.idle_timeout.map(|idle| (idle, Box::pin(sleep(idle)))),
+            left_over: None,
+        }
+    }
+
+    fn is_old(&mut self, cx: &mut Context<'_>) -> bool {
+        let old = self.age.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+        if old {
+            self.age = None;
+        }
+        old
+    }
+
+    /// True, once, when the connection has had no stream for its time.
+    fn is_idle(&mut self, shared: &Shared, cx: &mut Context<'_>) -> bool {
+        let Some((after, timer)) = &mut self.idle else { return false };
+        while timer.as_mut().poll(cx).is_ready() {
+            let due = if shared.open.get() > 0 { Instant::now() } else { shared.idle_since.get() } + *after;
+            if due <= Instant::now() {
+                self.idle = None;
+                return true;
+            }
+            timer.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+impl Timers {
+    /// True when a connection that was told to end has had no stream for [`GOODBYE`]: its client does not answer the PING
+    /// that would end it.
+    fn is_left_over(&mut self, has_streams: bool, cx: &mut Context<'_>) -> bool {
+        if has_streams {
+            self.left_over = None;
+            return false;
+        }
+        self.left_over.get_or_insert_with(|| Box::pin(sleep(GOODBYE))).as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Up to a tenth more or less, so that connections that came together do not leave together.
+fn jittered(age: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let share = (RandomState::new().hash_one(0) % 2001) as f64 / 10_000.0;
+    age.mul_f64(0.9 + share)
+}

@@ -1,0 +1,107 @@
+//! The client's side of one stream: what is sent to it, and whether it still listens.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, Response};
+use tokio::time::Instant;
+
+use super::Shared;
+use crate::call::{Queue, Queued};
+
+/// How a client left a call before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It reset the stream.
+    Cancelled,
+    /// Its connection is gone.
+    Gone,
+}
+
+/// A stream towards a client. Dropping it before its end resets the stream.
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    shared: Rc<Shared>,
+    respond: SendResponse<Queued>,
+    stream: Option<SendStream<Queued>>,
+    queue: Rc<Queue>,
+    /// The connection's clean turns when the head was handed to h2.
+    head_turn: u64,
+}
+
+impl Client {
+    pub(super) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>) -> Client {
+        shared.open.set(shared.open.get() + 1);
+        Client { peer: shared.peer, shared, respond, stream: None, queue: Rc::default(), head_turn: 0 }
+    }
+
+    /// Ready when the client has left.
+    pub(crate) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Left> {
+        let reset = match &mut self.stream {
+            None => self.respond.poll_reset(cx),
+            Some(stream) => stream.poll_reset(cx),
+        };
+        Poll::Ready(match ready!(reset) {
+            Ok(_) => Left::Cancelled,
+            Err(error) => Left::from(&error),
+        })
+    }
+
+    /// True when response headers have been sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Sends the head, which is also the end in a trailers-only response. A client that has left is not told: that is
+    /// [`Client::poll_left`]'s to say.
+    pub(crate) fn send_head(&mut self, head: Response<()>, end: bool) {
+        self.head_turn = self.shared.cork.clean_turns();
+        self.stream = self.respond.send_response(head, end).ok();
+    }
+
+    /// The stream for DATA, with what counts it; `None` before the head.
+    pub(crate) fn sink(&mut self) -> Option<(&mut SendStream<Queued>, &Rc<Queue>)> {
+        self.stream.as_mut().map(|stream| (stream, &self.queue))
+    }
+
+    /// Ends the response.
+    pub(crate) fn send_trailers(&mut self, trailers: HeaderMap) {
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.send_trailers(trailers);
+        }
+    }
+
+    /// Resets the stream at once: what h2 still holds of it is lost.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.respond.send_reset(reason);
+    }
+
+    /// Ready when all that was sent has left h2: a reset then takes nothing from the client. Flow control may hold that
+    /// back for as long as the client does not read.
+    pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.queue.poll_empty(cx));
+        self.shared.cork.poll_turned(self.head_turn, cx)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+        let open = self.shared.open.get() - 1;
+        self.shared.open.set(open);
+        if open == 0 {
+            self.shared.idle_since.set(Instant::now());
+        }
+    }
+}
+
+impl From<&h2::Error> for Left {
+    fn from(error: &h2::Error) -> Left {
+        if error.is_reset() { Left::Cancelled } else { Left::Gone }
+    }
+}

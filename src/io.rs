@@ -1,0 +1,190 @@
+//! The corked socket: what one turn of a connection writes leaves in one system call.
+//!
+//! h2 writes a DATA frame of 256 bytes or more with a system call of its own. [`Corked`] collects what h2 writes while
+//! its connection is polled; the task that polls it calls [`Cork::poll_uncork`] once after each poll. Both directions
+//! pass a [`FrameMeter`], because h2 shows neither frame counts nor the numbers that tell whether a request has left.
+
+mod buffers;
+mod meter;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub(crate) use meter::{Frame, FrameMeter};
+
+/// A turn that has written this much is flushed early, so that a large response is not held back and the buffer stays
+/// within what a socket takes at once.
+const CORK_LIMIT: usize = 64 * 1024;
+
+/// The half that h2 owns.
+pub(crate) struct Corked<S, M> {
+    shared: Rc<Cork<S, M>>,
+}
+
+/// The half that the connection's task owns.
+pub(crate) struct Cork<S, M> {
+    inner: RefCell<Inner<S>>,
+    /// What was seen of the frames that passed.
+    pub(crate) meter: M,
+    /// Turns after which nothing was left in the cork.
+    clean_turns: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+struct Inner<S> {
+    socket: S,
+    out: Vec<u8>,
+    written: usize,
+    scan_in: meter::Scanner,
+    scan_out: meter::Scanner,
+    /// h2 was told to wait in this turn, and so holds frames back.
+    held: bool,
+    shut: bool,
+}
+
+/// Splits a socket into what h2 gets and what the connection's task keeps.
+pub(crate) fn cork<S, M>(socket: S, meter: M, role: meter::Role) -> (Corked<S, M>, Rc<Cork<S, M>>) {
+    let (scan_in, scan_out) = meter::Scanner::pair(role);
+    let shared = Rc::new(Cork {
+        inner: RefCell::new(Inner { socket, out: Vec::new(), written: 0, scan_in, scan_out, held: false, shut: false }),
+        meter,
+        clean_turns: Cell::new(0),
+        waiting: RefCell::new(Vec::new()),
+    });
+    (Corked { shared: shared.clone() }, shared)
+}
+
+pub(crate) use meter::Role;
+
+// === impl Cork ===
+
+impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
+    /// Writes what has been collected. To be called after every poll of the connection, with the same task's context.
+    ///
+    /// `Pending` means that the socket takes no more now; the task is woken when it does.
+    pub(crate) fn poll_uncork(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.inner.borrow_mut();
+        ready!(inner.poll_write_out(cx))?;
+        self.meter.flushed();
+        if std::mem::take(&mut inner.held) {
+            // The socket has room again, and h2 has not heard of it.
+            cx.waker().wake_by_ref();
+            return Poll::Ready(Ok(()));
+        }
+        self.clean_turns.set(self.clean_turns.get().wrapping_add(1));
+        if !self.waiting.borrow().is_empty() {
+            for waker in self.waiting.take() {
+                waker.wake();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Turns so far after which nothing was left to write.
+    pub(crate) fn clean_turns(&self) -> u64 {
+        self.clean_turns.get()
+    }
+
+    /// Ready when a whole turn has passed since `clean_turns` was `since`: every frame that flow control did not hold
+    /// back has then left.
+    pub(crate) fn poll_turned(&self, since: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.clean_turns.get() != since {
+            return Poll::Ready(());
+        }
+        self.waiting.borrow_mut().push(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+// === impl Inner ===
+
+impl<S: AsyncWrite + Unpin> Inner<S> {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out[self.written..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+        }
+        if self.out.capacity() > 0 {
+            buffers::give_back(std::mem::take(&mut self.out));
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Room for more, or `Pending` when the socket is behind by a whole cork.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.out.len() >= CORK_LIMIT {
+            self.held = true;
+            ready!(self.poll_write_out(cx))?;
+            self.held = false;
+        }
+        if self.out.capacity() == 0 {
+            self.out = buffers::take();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+// === impl Corked ===
+
+impl<S: AsyncRead + Unpin, M: FrameMeter> AsyncRead for Corked<S, M> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.shared.inner.borrow_mut();
+        let inner = &mut *inner;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
+        inner.scan_in.scan(&buf.filled()[before..], |frame| self.shared.meter.received(frame));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.shared.inner.borrow_mut();
+        let inner = &mut *inner;
+        ready!(inner.poll_room(cx))?;
+        let mut taken = 0;
+        for slice in slices {
+            inner.out.extend_from_slice(slice);
+            inner.scan_out.scan(slice, |frame| self.shared.meter.sent(frame));
+            taken += slice.len();
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Nothing: the bytes leave at the end of the turn.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// An orderly close pushes the last bytes out first.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.shared.inner.borrow_mut();
+        ready!(inner.poll_write_out(cx))?;
+        if !inner.shut {
+            ready!(Pin::new(&mut inner.socket).poll_shutdown(cx))?;
+            inner.shut = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

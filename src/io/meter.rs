@@ -1,0 +1,165 @@
+//! Reads frame headers (RFC 9113 4.1) as they pass, without holding a byte back.
+
+/// Length of a frame header.
+const HEADER: usize = 9;
+
+/// Length of the client's connection preface (RFC 9113 3.4).
+const PREFACE: usize = 24;
+
+const GOAWAY: u8 = 0x7;
+
+/// Which side of the connection this process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The peer is a client.
+    Server,
+    /// The peer is a backend.
+    Client,
+}
+
+/// What is told about each frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// DATA.
+    Data,
+    /// HEADERS of this stream.
+    Headers(u32),
+    /// RST_STREAM.
+    Reset,
+    /// SETTINGS without ACK.
+    Settings,
+    /// PING without ACK.
+    Ping,
+    /// GOAWAY with the last stream id that the sender may have processed.
+    GoAway(u32),
+    /// Any other, and every ACK.
+    Other,
+}
+
+/// Somebody who wants to know which frames pass.
+pub(crate) trait FrameMeter {
+    /// A frame began to arrive.
+    fn received(&self, frame: Frame);
+    /// A frame was handed to the cork.
+    fn sent(&self, frame: Frame);
+    /// All that was handed to the cork has been given to the kernel.
+    fn flushed(&self) {}
+}
+
+/// Follows one direction of a connection.
+#[derive(Debug)]
+pub(super) struct Scanner {
+    /// Bytes to pass over before the next header: the preface, then payloads.
+    skip: usize,
+    head: [u8; HEADER + 4],
+    filled: usize,
+}
+
+impl Scanner {
+    /// The scanners for what arrives and what leaves.
+    pub(super) fn pair(role: Role) -> (Scanner, Scanner) {
+        match role {
+            Role::Server => (Scanner::after(PREFACE), Scanner::after(0)),
+            Role::Client => (Scanner::after(0), Scanner::after(PREFACE)),
+        }
+    }
+
+    fn after(skip: usize) -> Scanner {
+        Scanner { skip, head: [0; HEADER + 4], filled: 0 }
+    }
+
+    /// Calls `tell` for every frame whose header is complete with `bytes`.
+    pub(super) fn scan(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Frame)) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let passed = self.skip.min(bytes.len());
+                self.skip -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let wanted = self.wanted();
+            let taken = (wanted - self.filled).min(bytes.len());
+            self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == self.wanted() {
+                self.skip = self.length() - (self.filled - HEADER);
+                self.filled = 0;
+                tell(self.frame());
+            }
+        }
+    }
+
+    /// Bytes of the header, and of a GOAWAY's last stream id behind it.
+    fn wanted(&self) -> usize {
+        if self.filled >= HEADER && self.head[3] == GOAWAY && self.length() >= 4 { HEADER + 4 } else { HEADER }
+    }
+
+    fn length(&self) -> usize {
+        usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2])
+    }
+
+    fn frame(&self) -> Frame {
+        let ack = self.head[4] & 1 != 0;
+        match self.head[3] {
+            0x0 => Frame::Data,
+            0x1 => Frame::Headers(self.number(5)),
+            0x3 => Frame::Reset,
+            0x4 if !ack => Frame::Settings,
+            0x6 if !ack => Frame::Ping,
+            GOAWAY => Frame::GoAway(self.number(HEADER)),
+            _ => Frame::Other,
+        }
+    }
+
+    fn number(&self, at: usize) -> u32 {
+        u32::from_be_bytes([self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]]) & 0x7fff_ffff
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(length: u32, kind: u8, flags: u8, stream: u32) -> Vec<u8> {
+        let mut bytes = length.to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags]);
+        bytes.extend(stream.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn sees_the_same_frames_however_the_bytes_are_cut() {
+        let mut wire = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        wire.extend(header(0, 0x4, 0, 0));
+        wire.extend(header(3, 0x1, 0x4, 7));
+        wire.extend([1, 2, 3]);
+        wire.extend(header(10, 0x0, 0, 7));
+        wire.extend([0; 10]);
+        wire.extend(header(8, 0x6, 0, 0));
+        wire.extend([0; 8]);
+        wire.extend(header(8, 0x6, 1, 0));
+        wire.extend([0; 8]);
+        wire.extend(header(12, 0x7, 0, 0));
+        wire.extend([0, 0, 0, 5, 0, 0, 0, 0, 9, 9, 9, 9]);
+        wire.extend(header(4, 0x3, 0, 7));
+        wire.extend([0; 4]);
+        let expected = [
+            Frame::Settings,
+            Frame::Headers(7),
+            Frame::Data,
+            Frame::Ping,
+            Frame::Other,
+            Frame::GoAway(5),
+            Frame::Reset,
+        ];
+        for piece in 1..wire.len() {
+            let (mut scanner, _) = Scanner::pair(Role::Server);
+            let mut seen = Vec::new();
+            for bytes in wire.chunks(piece) {
+                scanner.scan(bytes, |frame| seen.push(frame));
+            }
+            assert_eq!(seen, expected, "in pieces of {piece}");
+        }
+    }
+}

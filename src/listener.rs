@@ -1,0 +1,65 @@
+//! Binds, accepts, and hands each connection to the worker with the fewest open streams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::worker::Handle;
+
+/// Connections that the kernel may hold for us; it caps this at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Without descriptors `accept` fails at once and for ever. Waiting lets calls end and costs no core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Binds a listening socket, on the current runtime.
+///
+/// # Errors
+///
+/// When the address is taken, or not this machine's, or not permitted.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts for ever. `index` is the listener's place in the plan.
+pub(crate) async fn accept(index: usize, listener: TcpListener, workers: Arc<Vec<Handle>>) {
+    let mut paused = false;
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                paused = false;
+                if let Err(error) = hand_over(index, socket, peer, &workers) {
+                    tracing::warn!(%peer, %error, "a connection could not be handed over");
+                }
+            }
+            // The client left before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !paused {
+                    tracing::warn!(%error, "accepting is paused");
+                    paused = true;
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn hand_over(index: usize, socket: TcpStream, peer: SocketAddr, workers: &[Handle]) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = socket.into_std()?;
+    if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
+        worker.serve(index, socket, peer);
+    }
+    Ok(())
+}

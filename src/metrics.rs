@@ -1,0 +1,121 @@
+//! Counters that a worker keeps in cells of its own: no label is looked up and no other core's cache line is touched
+//! during a call. The admin side folds them when somebody scrapes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use weir_filter::Code;
+
+/// Upper bounds of `weir_call_duration_seconds`, in microseconds.
+pub(crate) const DURATION_BOUNDS: [u64; 18] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+/// A number that one thread writes and others may read.
+#[derive(Debug, Default)]
+pub(crate) struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds, as the only writer: a load and a store, no locked instruction.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Subtracts, as the only writer.
+    pub(crate) fn sub(&self, less: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(less), Ordering::Relaxed);
+    }
+
+    /// The value.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of one worker.
+#[derive(Debug)]
+pub(crate) struct WorkerMetrics {
+    /// One for each listener and cluster, and one for each listener's calls that found no cluster.
+    calls: Vec<CallMetrics>,
+    clusters: usize,
+    /// Calls in flight, for each cluster and for none.
+    pub(crate) in_flight: Vec<Cell>,
+    /// Connections from clients, for each listener.
+    pub(crate) downstream_connections: Vec<Cell>,
+    /// Connections to backends, for each cluster.
+    pub(crate) upstream_connections: Vec<Cell>,
+    /// Connections closed because the client sent too many resets or pings, for each listener.
+    pub(crate) abusive_connections: Vec<Cell>,
+    /// Attempts that were repeated because no backend had processed them, for each cluster.
+    pub(crate) transparent_retries: Vec<Cell>,
+    /// Connects that failed, for each cluster.
+    pub(crate) connect_failures: Vec<Cell>,
+    /// Access-log records that were dropped because the writer was behind.
+    pub(crate) dropped_records: Cell,
+}
+
+/// The counters of one listener's calls to one cluster.
+#[derive(Debug, Default)]
+pub(crate) struct CallMetrics {
+    /// Calls that ended, by status.
+    pub(crate) ended: [Cell; 17],
+    /// Calls by duration: one for each bound and one for what is above.
+    pub(crate) durations: [Cell; DURATION_BOUNDS.len() + 1],
+    /// Sum of durations, in microseconds.
+    pub(crate) duration_sum: Cell,
+    /// Messages from clients.
+    pub(crate) messages_in: Cell,
+    /// Messages to clients.
+    pub(crate) messages_out: Cell,
+    /// Bytes of DATA from clients.
+    pub(crate) bytes_in: Cell,
+    /// Bytes of DATA to clients.
+    pub(crate) bytes_out: Cell,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn new(listeners: usize, clusters: usize) -> WorkerMetrics {
+        let cells = |count: usize| (0..count).map(|_| Cell::default()).collect();
+        WorkerMetrics {
+            calls: (0..listeners * (clusters + 1)).map(|_| CallMetrics::default()).collect(),
+            clusters,
+            in_flight: cells(clusters + 1),
+            downstream_connections: cells(listeners),
+            upstream_connections: cells(clusters),
+            abusive_connections: cells(listeners),
+            transparent_retries: cells(clusters),
+            connect_failures: cells(clusters),
+            dropped_records: Cell::default(),
+        }
+    }
+
+    /// The counters of a listener's calls to a cluster, or to none.
+    pub(crate) fn calls(&self, listener: usize, cluster: Option<usize>) -> &CallMetrics {
+        &self.calls[listener * (self.clusters + 1) + self.slot(cluster)]
+    }
+
+    /// The gauge of calls in flight to a cluster, or to none yet.
+    pub(crate) fn in_flight(&self, cluster: Option<usize>) -> &Cell {
+        &self.in_flight[self.slot(cluster)]
+    }
+
+    fn slot(&self, cluster: Option<usize>) -> usize {
+        cluster.unwrap_or(self.clusters)
+    }
+
+    /// Calls in flight altogether.
+    pub(crate) fn all_in_flight(&self) -> u64 {
+        self.in_flight.iter().map(Cell::get).sum()
+    }
+}
+
+impl CallMetrics {
+    /// Counts the end of a call.
+    pub(crate) fn ended(&self, status: Code, took: Duration) {
+        self.ended[usize::from(status.number())].add(1);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.durations[DURATION_BOUNDS.partition_point(|bound| *bound < micros)].add(1);
+        self.duration_sum.add(micros);
+    }
+}

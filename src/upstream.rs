@@ -1,0 +1,120 @@
+//! The client side of HTTP/2, as one worker has it: for every endpoint a pool of its own.
+
+mod connection;
+mod pool;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cluster::balance::{Question, Turn};
+use crate::cluster::{Cluster, Members};
+use crate::metrics::WorkerMetrics;
+
+pub(crate) use pool::Lease;
+use pool::Pool;
+
+/// A worker's way to the endpoints of one cluster.
+pub(crate) struct Upstream {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) worker: usize,
+    metrics: Arc<WorkerMetrics>,
+    turn: Turn,
+    view: RefCell<View>,
+    version: Cell<u64>,
+}
+
+/// A snapshot of the cluster, with a pool beside each endpoint.
+struct View {
+    members: Arc<Members>,
+    pools: Vec<Rc<Pool>>,
+}
+
+/// Why a call got no stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unavailable {
+    /// The cluster has no endpoint.
+    #[error("it has no endpoints")]
+    NoEndpoints,
+    /// Health checks say that every endpoint is down.
+    #[error("none of its endpoints is healthy")]
+    NoneHealthy,
+    /// No endpoint could be connected to.
+    #[error("none of its endpoints could be connected to")]
+    NoConnection,
+}
+
+impl Upstream {
+    pub(crate) fn new(cluster: Arc<Cluster>, worker: usize, metrics: Arc<WorkerMetrics>) -> Upstream {
+        let members = cluster.members();
+        let version = Cell::new(0);
+        let view = RefCell::new(View { members, pools: Vec::new() });
+        Upstream { cluster, worker, metrics, turn: Turn::new(), view, version }
+    }
+
+    /// A free stream to the endpoint that the policy chooses, on a connection that is up.
+    ///
+    /// `tried` names endpoints that this call has failed with; they are chosen again only when `again` says that there is
+    /// no other. An endpoint that cannot be connected to is passed over at once, and added to `tried`.
+    ///
+    /// # Errors
+    ///
+    /// When no endpoint is left.
+    pub(crate) async fn lease(&self, question: &Question<'_>, tried: &mut Vec<usize>) -> Result<Lease, Unavailable> {
+        loop {
+            let pool = self.pick(question, tried)?;
+            match pool.try_lease() {
+                Some(lease) => return Ok(lease),
+                None => match pool.lease().await {
+                    Ok(lease) => return Ok(lease),
+                    Err(pool::ConnectFailed) => tried.push(pool.endpoint.id),
+                },
+            }
+        }
+    }
+
+    /// The pool of the endpoint that the policy chooses. Endpoints that failed to connect a moment ago are left to a
+    /// connect in the background while others can serve.
+    fn pick(&self, question: &Question<'_>, tried: &[usize]) -> Result<Rc<Pool>, Unavailable> {
+        self.refresh();
+        let view = self.view.borrow();
+        let endpoints = &view.members.endpoints;
+        let choose = |skip: &dyn Fn(usize) -> bool| view.members.balancer.pick(endpoints, &self.turn, question, skip);
+        let spent = |at: usize| !tried.is_empty() && tried.contains(&endpoints[at].id);
+        let place =
+            choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or_else(|| {
+                if endpoints.is_empty() {
+                    Unavailable::NoEndpoints
+                } else if tried.is_empty() {
+                    Unavailable::NoneHealthy
+                } else {
+                    Unavailable::NoConnection
+                }
+            })?;
+        Ok(view.pools[place].clone())
+    }
+
+    /// Follows a change of the cluster's endpoints: pools of those that stay are kept.
+    fn refresh(&self) {
+        let version = self.cluster.version();
+        if version == self.version.get() {
+            return;
+        }
+        self.version.set(version);
+        let members = self.cluster.members();
+        let mut view = self.view.borrow_mut();
+        let mut before = std::mem::take(&mut view.pools);
+        view.pools = members
+            .endpoints
+            .iter()
+            .map(|endpoint| match before.iter().position(|pool| pool.endpoint.id == endpoint.id) {
+                Some(at) => before.swap_remove(at),
+                None => Rc::new(Pool::new(self.cluster.clone(), endpoint.clone(), self.worker, self.metrics.clone())),
+            })
+            .collect();
+        view.members = members;
+        for gone in before {
+            gone.retire();
+        }
+    }
+}
