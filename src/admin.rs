@@ -92,7 +92,10 @@ fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<
         "/ready" => page(StatusCode::OK, TEXT, "ready\n".into()),
         "/live" => page(StatusCode::OK, TEXT, "live\n".into()),
         "/clusters" => page(StatusCode::OK, "application/json", clusters(state)),
-        "/config" => page(StatusCode::OK, "application/yaml", state.plan.to_yaml()),
+        "/config" => match state.plan.to_yaml() {
+            Ok(text) => page(StatusCode::OK, "application/yaml", text),
+            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        },
         _ => page(StatusCode::OK, TEXT, "/metrics\n/ready\n/live\n/clusters\n/config\n".into()),
     }
 }

@@ -1,2 +1,95 @@
-//! Configuration.
+//! Configuration: the file, its check, and the plan that comes of it.
+//!
+//! ```text
+//! text -> tree (nodes with places) -> file (serde, mirrors the YAML) -> check (rules) -> plan (what runs)
+//! ```
+//!
+//! Every error of a file is found in one run, each with its place; see [`Diagnostics`].
+
+use std::path::Path;
+
+use crate::registry::Registry;
+
+mod check;
+mod diagnostic;
+mod dump;
+mod duration;
+mod env;
+mod file;
+pub(crate) mod findings;
+mod located;
+mod place;
 pub mod plan;
+mod problem;
+pub(crate) mod read;
+mod scalar;
+mod schema;
+mod size;
+mod suggest;
+pub(crate) mod trail;
+pub(crate) mod tree;
+mod unknown;
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use env::Env;
+pub use place::Place;
+pub use plan::Plan;
+pub use schema::schema;
+
+use findings::Findings;
+use read::{Held, Reader};
+use trail::Trail;
+
+/// Reads and checks a file.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, or that it cannot be read.
+pub fn load(path: &Path, registry: &Registry, env: Env<'_>) -> Result<Plan, Diagnostics> {
+    let name = path.display().to_string();
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => load_text(&text, &name, registry, env),
+        Ok(Err(error)) => {
+            let message = format!("the file is not UTF-8 from byte {} on", error.utf8_error().valid_up_to());
+            Err(Diagnostics::new(&name, "", vec![Diagnostic::new(Place::FILE, message)]))
+        }
+        Err(error) => {
+            let message = format!("the configuration cannot be read: {error}");
+            Err(Diagnostics::new(&name, "", vec![Diagnostic::new(Place::FILE, message)]))
+        }
+    }
+}
+
+/// Reads and checks a text, as if it came from a file of this name.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn load_text(text: &str, name: &str, registry: &Registry, env: Env<'_>) -> Result<Plan, Diagnostics> {
+    let findings = Findings::new(name);
+    let plan = tree::parse(text, env, &findings).and_then(|root| {
+        let reader = Reader::new(&findings);
+        let file = reader.read(&Held { node: &root, trail: Trail::default() })?;
+        Some(check::plan(&file, root.place, &reader, registry))
+    });
+    let (errors, notices) = findings.into_parts();
+    match plan {
+        Some(plan) if errors.is_empty() => Ok(Plan { notices, ..plan }),
+        _ => Err(Diagnostics::new(name, text, errors)),
+    }
+}
+
+/// The filter for logs in the form that `tracing` reads, if `text` is one.
+///
+/// # Errors
+///
+/// Why it is not, in one line.
+pub fn log_filter(text: &str) -> Result<String, String> {
+    check::log_filter(text).map_err(|problem| problem.to_string())
+}
+
+/// The environment of this process.
+#[must_use]
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,9 +1,13 @@
 //! Weir: a transparent L7 gateway for gRPC.
+//!
+//! This is the table of contents. A gateway with filters of its own is [`run`] with a [`Registry`](registry::Registry)
+//! that holds them.
 
 mod access_log;
 mod admin;
 mod call;
 mod chain;
+pub mod cli;
 mod cluster;
 pub mod config;
 mod downstream;
@@ -12,7 +16,10 @@ pub mod gateway;
 mod io;
 mod listener;
 mod metrics;
+pub mod registry;
 mod route;
 mod status;
 mod upstream;
 mod worker;
+
+pub use cli::run;

@@ -82,6 +82,8 @@ pub struct NamedFilter {
     pub name: Arc<str>,
     /// The filter.
     pub filter: Arc<dyn Filter>,
+    /// What it was told, as YAML, with what looks like a secret hidden.
+    pub config: Arc<str>,
 }
 
 /// HTTP/2 settings towards clients.
@@ -164,6 +166,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// How an endpoint is chosen for a call.
     pub balance: Balance,
+    /// How large the table of a hashing policy is.
+    pub consistent: Consistent,
     /// The endpoints that the file names.
     pub endpoints: Vec<Endpoint>,
     /// The active health checks; an endpoint is up when all of them say so.
@@ -217,6 +221,15 @@ pub enum HashOn {
     Metadata(http::HeaderName),
     /// The full method name.
     Path,
+}
+
+/// How large the table of a hashing policy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consistent {
+    /// How often an endpoint of weight 1 stands on a ring.
+    pub replicas: u32,
+    /// The number of slots of a Maglev table; prime.
+    pub table_size: u32,
 }
 
 /// One endpoint as the file names it.

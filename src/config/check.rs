@@ -1,0 +1,107 @@
+//! The rules: from a file as it is written to a plan that can run.
+//!
+//! A rule that is broken is recorded and the checking goes on with a stand-in, so that one run shows every error. The
+//! plan that comes of it is only good when nothing was recorded; [`load_text`](super::load_text) sees to that.
+
+use std::path::PathBuf;
+
+use super::diagnostic::Diagnostic;
+use super::file::File;
+use super::findings::Findings;
+use super::located::At;
+use super::place::Place;
+use super::plan::Plan;
+use super::read::Reader;
+use crate::registry::Registry;
+
+mod address;
+mod balance;
+mod cluster;
+mod endpoint;
+mod filter;
+mod health;
+mod listener;
+mod log;
+mod manager;
+mod pattern;
+mod process;
+mod proxy;
+mod route;
+mod scope;
+mod value;
+
+pub(super) use log::log_filter;
+
+use address::Bound;
+use cluster::Names;
+use proxy::ProxySettings;
+use scope::Scope;
+
+/// What every rule may need.
+struct Checker<'c, 'n> {
+    findings: &'c Findings,
+    reader: &'c Reader<'n>,
+    registry: &'c Registry,
+    /// The clusters by name.
+    names: Names,
+    /// What the proxies of the listeners say about the clusters.
+    proxies: ProxySettings,
+    /// The addresses that are taken.
+    bound: Bound,
+}
+
+impl Checker<'_, '_> {
+    fn error(&self, diagnostic: Diagnostic) {
+        self.findings.error(diagnostic);
+    }
+
+    fn notice(&self, place: Place, text: impl Into<String>) {
+        self.findings.notice(place, text);
+    }
+
+    /// A notice for a key that is accepted and has no effect.
+    fn no_effect<T>(&self, key: &str, field: Option<&At<T>>, why: &str) {
+        if let Some(field) = field {
+            self.notice(field.key, format!("`{key}` has no effect: {why}"));
+        }
+    }
+
+    /// An error for `enable_tls: true` and what goes with it.
+    fn not_built<T>(&self, key: &str, field: &At<T>) {
+        self.error(Diagnostic::new(field.key, format!("`{key}` is not built yet")));
+    }
+}
+
+/// Checks a file. `root` is where it begins.
+pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Registry) -> Plan {
+    let mut checker = Checker {
+        findings: reader.findings(),
+        reader,
+        registry,
+        names: Names::default(),
+        proxies: ProxySettings::default(),
+        bound: Bound::default(),
+    };
+    let top = Scope::new(root, "the file");
+    let resources = checker.required(file.static_resources.as_ref(), "static_resources", &top);
+    let scope = Scope::new(resources.map_or(root, |at| at.key), "`static_resources`");
+    let resources = resources.and_then(|at| at.value.as_ref());
+    let clusters = resources.and_then(|resources| resources.clusters.as_ref());
+    checker.names = checker.cluster_names(clusters);
+    let listeners =
+        resources.map_or_else(Vec::new, |resources| checker.listeners(resources.listeners.as_ref(), &scope));
+    let clusters = resources.map_or_else(Vec::new, |resources| checker.clusters(resources.clusters.as_ref(), &scope));
+    checker.identity(file.node.as_ref());
+    let nested = resources.and_then(|resources| resources.shutdown_config.as_ref());
+    Plan {
+        workers: checker.workers(file.workers.as_ref()),
+        log_level: checker.log_level(file.log.as_ref()),
+        admin: checker.admin(file.admin.as_ref()),
+        metrics: checker.metrics(file.metric.as_ref()),
+        access_log: checker.access_log(file.access_log.as_ref()).map(PathBuf::from),
+        shutdown: checker.shutdown(nested, file.shutdown_config.as_ref()),
+        listeners,
+        clusters,
+        notices: Vec::new(),
+    }
+}

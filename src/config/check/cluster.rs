@@ -1,0 +1,174 @@
+//! Rules for clusters.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Checker, Scope};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::file::cluster::{Cluster, ClusterHttp2};
+use crate::config::file::value::DiscoveryType;
+use crate::config::located::At;
+use crate::config::place::Place;
+use crate::config::plan::{self, Discovery};
+use crate::config::suggest::did_you_mean;
+
+const TYPES: [&str; 3] = ["Static", "StrictDNS", "LogicalDns"];
+
+/// Ways of Pixiu to find endpoints that Weir does not have so far.
+const NOT_BUILT: [&str; 2] = ["EDS", "OriginalDst"];
+
+/// How often names are looked up unless the cluster says otherwise.
+const DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
+
+/// The clusters by name: the index of each, and the place of its name.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    by_name: HashMap<String, (usize, Place)>,
+    order: Vec<String>,
+    /// The key `clusters`.
+    pub(super) list_place: Option<Place>,
+}
+
+impl Names {
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).map(|(index, _)| *index)
+    }
+
+    pub(super) fn place(&self, name: &str) -> Option<Place> {
+        self.by_name.get(name).map(|(_, place)| *place)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.order.iter().map(String::as_str)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+impl Checker<'_, '_> {
+    /// The names of all clusters, before anything refers to them.
+    pub(super) fn cluster_names(&self, field: Option<&At<Vec<At<Cluster>>>>) -> Names {
+        let mut names = Names { list_place: field.map(|field| field.key), ..Names::default() };
+        let items = field.and_then(|field| field.value.as_deref()).unwrap_or_default();
+        for (index, item) in items.iter().enumerate() {
+            let name = item.value.as_ref().and_then(|cluster| cluster.name.as_ref());
+            let Some((name, place)) = name.and_then(|name| Some((name.value.clone()?, name.place))) else { continue };
+            match names.by_name.get(&name) {
+                Some((_, first)) => {
+                    let error = Diagnostic::new(place, format!("two clusters are named `{name}`"));
+                    self.error(error.label("the second").other(*first, "the first"));
+                }
+                None => {
+                    names.by_name.insert(name.clone(), (index, place));
+                    names.order.push(name);
+                }
+            }
+        }
+        names
+    }
+
+    pub(super) fn clusters(&self, field: Option<&At<Vec<At<Cluster>>>>, scope: &Scope) -> Vec<plan::Cluster> {
+        let Some(field) = self.required(field, "clusters", scope) else { return Vec::new() };
+        let items = field.value.as_deref().unwrap_or_default();
+        items.iter().enumerate().filter_map(|(index, item)| self.cluster(index, item, scope)).collect()
+    }
+
+    fn cluster(&self, index: usize, at: &At<Cluster>, scope: &Scope) -> Option<plan::Cluster> {
+        let cluster = at.value.as_ref()?;
+        let name = cluster.name.as_ref().and_then(|name| name.value.as_deref());
+        let scope = scope.item("cluster", name, at);
+        if let Some(field) = self.required(cluster.name.as_ref(), "name", &scope) {
+            self.text(field, "name");
+        }
+        let name = name.unwrap_or_default();
+        let endpoints = self.endpoints(cluster, &scope);
+        let balance = self.balance(cluster, &scope);
+        self.weights(cluster, &balance);
+        let connect = self.positive(cluster.connect_timeout.as_ref(), "connect_timeout");
+        let connect = match &cluster.connect_timeout {
+            Some(_) => connect,
+            None => self.proxy_connect_timeout(index, name),
+        };
+        let idle = self.duration(cluster.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(600));
+        Some(plan::Cluster {
+            name: name.into(),
+            discovery: self.discovery(cluster, &endpoints),
+            balance,
+            consistent: self.consistent(cluster),
+            endpoints,
+            health_checks: self.health_checks(cluster.health_checks.as_ref(), &scope),
+            connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
+            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
+        })
+    }
+
+    fn discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint]) -> Discovery {
+        let interval = self.positive(cluster.dns_refresh_rate.as_ref(), "dns_refresh_rate").unwrap_or(DNS_REFRESH_RATE);
+        let text = cluster.discovery.as_ref().and_then(|at| at.value.as_ref());
+        let text = text.map_or("Static", |DiscoveryType(text)| text);
+        if text.eq_ignore_ascii_case("StrictDNS") {
+            return Discovery::StrictDns { interval };
+        }
+        if text.eq_ignore_ascii_case("LogicalDns") {
+            return Discovery::LogicalDns { interval };
+        }
+        match &cluster.discovery {
+            Some(at) if !text.eq_ignore_ascii_case("Static") => self.error(unknown_type(text, at.place)),
+            _ => {}
+        }
+        self.static_discovery(cluster, endpoints, interval)
+    }
+
+    /// Pixiu looks up host names of static clusters too, so their presence decides.
+    fn static_discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint], interval: Duration) -> Discovery {
+        let named = endpoints.iter().find(|endpoint| endpoint.host.parse::<IpAddr>().is_err());
+        match (named, &cluster.endpoints) {
+            (Some(endpoint), Some(at)) => {
+                let text = format!("`{}` is a host name: the cluster is looked up as `StrictDNS` is", endpoint.host);
+                self.notice(cluster.discovery.as_ref().map_or(at.key, |at| at.place), text);
+                Discovery::StrictDns { interval }
+            }
+            _ => {
+                let why = "the endpoints are addresses, and nothing is looked up";
+                self.no_effect("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
+                Discovery::Static
+            }
+        }
+    }
+
+    fn upstream_http2(&self, http2: Option<&ClusterHttp2>, index: usize, name: &str) -> plan::UpstreamHttp2 {
+        let window = http2.and_then(|http2| http2.stream_window.as_ref());
+        let streams = http2.and_then(|http2| http2.max_streams_per_connection.as_ref());
+        let interval = http2.and_then(|http2| http2.keepalive_interval.as_ref());
+        let timeout = http2.and_then(|http2| http2.keepalive_timeout.as_ref());
+        plan::UpstreamHttp2 {
+            stream_window: self.window(window, "stream_window", 256 << 10),
+            max_streams_per_connection: match streams {
+                Some(_) => self.number(streams, "max_streams_per_connection", 1..=(1 << 31) - 1, 100),
+                None => self.proxy_max_streams(index, name).unwrap_or(100),
+            },
+            keepalive_interval: match interval {
+                Some(_) => self.positive(interval, "keepalive_interval"),
+                None => self.proxy_keepalive_time(index, name),
+            },
+            keepalive_timeout: match timeout {
+                Some(_) => self.positive(timeout, "keepalive_timeout"),
+                None => self.proxy_keepalive_timeout(index, name),
+            }
+            .unwrap_or(Duration::from_secs(20)),
+        }
+    }
+}
+
+fn unknown_type(text: &str, place: Place) -> Diagnostic {
+    if NOT_BUILT.iter().any(|known| known.eq_ignore_ascii_case(text)) {
+        let label = "`Static`, `StrictDNS` and `LogicalDns` are there so far";
+        return Diagnostic::new(place, format!("clusters of type `{text}` are not built yet")).label(label);
+    }
+    let label = did_you_mean(text, TYPES).unwrap_or_else(|| "one of `Static`, `StrictDNS`, `LogicalDns`".to_owned());
+    Diagnostic::new(place, format!("unknown cluster type `{text}`")).label(label)
+}

@@ -1,0 +1,139 @@
+//! Rules for endpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::{Checker, Scope};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::file::cluster::{Cluster, Endpoint, EndpointAddress};
+use crate::config::located::At;
+use crate::config::place::Place;
+use crate::config::plan::{self, Balance};
+
+impl Checker<'_, '_> {
+    pub(super) fn endpoints(&self, cluster: &Cluster, scope: &Scope) -> Vec<plan::Endpoint> {
+        let Some(field) = self.required(cluster.endpoints.as_ref(), "endpoints", scope) else { return Vec::new() };
+        let Some(items) = &field.value else { return Vec::new() };
+        if items.is_empty() {
+            self.notice(field.key, format!("{} has no endpoints: its calls end with UNAVAILABLE", scope.what));
+        }
+        let mut seen: HashMap<(String, u16), Place> = HashMap::new();
+        let mut endpoints = Vec::new();
+        for item in items {
+            for (endpoint, place) in self.endpoint(item, scope) {
+                let key = (endpoint.host.to_ascii_lowercase(), endpoint.port);
+                if let Some(first) = seen.insert(key, place) {
+                    let message =
+                        format!("{} has the endpoint `{}:{}` twice", scope.what, endpoint.host, endpoint.port);
+                    let error = Diagnostic::new(place, message).label("to give it more calls, use `meta: {weight: 2}`");
+                    self.error(error.other(first, "the first"));
+                }
+                endpoints.push(endpoint);
+            }
+        }
+        endpoints
+    }
+
+    fn endpoint(&self, at: &At<Endpoint>, scope: &Scope) -> Vec<(plan::Endpoint, Place)> {
+        let Some(endpoint) = &at.value else { return Vec::new() };
+        let scope = scope.item("endpoint", None, at);
+        let weight = endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta));
+        let address = self.required(endpoint.socket_address.as_ref(), "socket_address", &scope);
+        let Some(address) = address else { return Vec::new() };
+        let Some(value) = &address.value else { return Vec::new() };
+        self.no_effect("protocol_type", value.protocol_type.as_ref(), "backends are spoken to in gRPC");
+        let inner = scope.key("socket_address", address);
+        let port = self.required(value.port.as_ref(), "port", &inner);
+        let port = port.and_then(|port| self.in_range(port, "port", 1..=65_535));
+        let hosts = self.hosts(value, &inner);
+        let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return Vec::new() };
+        hosts.into_iter().map(|(host, place)| (plan::Endpoint { host, port, weight }, place)).collect()
+    }
+
+    /// `address`, or each of `domains`.
+    fn hosts(&self, address: &EndpointAddress, scope: &Scope) -> Vec<(String, Place)> {
+        let domains = address.domains.as_ref().and_then(|at| Some((at, at.value.as_deref()?)));
+        let domains = domains.filter(|(_, domains)| !domains.is_empty());
+        let fields: Vec<&At<String>> = match (&address.address, domains) {
+            (Some(host), Some((domains, _))) => {
+                let error = Diagnostic::new(domains.key, "an endpoint has an `address` or `domains`, not both");
+                self.error(error.other(host.key, "the other"));
+                return Vec::new();
+            }
+            (Some(host), None) => vec![host],
+            (None, Some((_, domains))) => domains.iter().collect(),
+            (None, None) => {
+                self.error(Diagnostic::new(scope.place, format!("missing key `address` in {}", scope.what)));
+                return Vec::new();
+            }
+        };
+        fields.into_iter().filter_map(|field| Some((self.host(field)?, field.place))).collect()
+    }
+
+    /// An IP address, or a host name (RFC 1123; underscores are common in practice).
+    fn host(&self, field: &At<String>) -> Option<String> {
+        let text = self.text(field, "address")?;
+        if text.starts_with("unix:") {
+            self.error(Diagnostic::new(field.place, "`unix:` addresses are not built yet"));
+            return None;
+        }
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let label = |label: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            !label.is_empty() && label.len() <= 63 && label.bytes().all(allowed)
+        };
+        let name = bare.strip_suffix('.').unwrap_or(bare);
+        // Four numbers are a mistyped address, which a resolver would look up and not find.
+        let is_number = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        if bare.parse::<IpAddr>().is_ok() || (!is_number && name.len() <= 253 && name.split('.').all(label)) {
+            return Some(bare.to_owned());
+        }
+        let error = Diagnostic::new(field.place, format!("`{text}` is neither an IP address nor a host name"));
+        let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        self.error(if bare.contains("://") {
+            error.label("a host alone, without a scheme")
+        } else if has_port {
+            error.label("the port has a key of its own: `port`")
+        } else {
+            error
+        });
+        None
+    }
+
+    fn weight(&self, meta: &At<BTreeMap<String, At<String>>>) -> u32 {
+        let Some(labels) = &meta.value else { return 1 };
+        for (label, field) in labels.iter().filter(|(label, _)| *label != "weight") {
+            self.notice(field.key, format!("the label `{label}` has no effect"));
+        }
+        let Some(field) = labels.get("weight") else { return 1 };
+        let Some(text) = &field.value else { return 1 };
+        match text.parse::<u64>() {
+            Ok(number) => {
+                let at = At { value: Some(number), place: field.place, key: field.key };
+                self.number(Some(&at), "weight", 1..=1_000_000, 1)
+            }
+            Err(_) => {
+                self.error(Diagnostic::new(
+                    field.place,
+                    format!("expected a whole number for `weight`, found `{text}`"),
+                ));
+                1
+            }
+        }
+    }
+
+    /// Pixiu gives an endpoint without a weight a share of its own.
+    pub(super) fn weights(&self, cluster: &Cluster, balance: &Balance) {
+        if *balance != Balance::WeightedRandom {
+            return;
+        }
+        let Some(endpoints) = &cluster.endpoints else { return };
+        let unlabelled = |at: &At<Endpoint>| {
+            let labels = at.value.as_ref().and_then(|endpoint| endpoint.meta.as_ref()?.value.as_ref());
+            labels.is_none_or(|labels| !labels.contains_key("weight"))
+        };
+        if let Some(endpoint) = endpoints.value.as_deref().unwrap_or_default().iter().find(|at| unlabelled(at)) {
+            self.notice(endpoint.place, "an endpoint without `meta.weight` has weight 1");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A plan as YAML, in the words of the file, for the admin listener.
+//!
+//! Every default is written out, so that what stands there is what holds; reading it back gives the same plan. What
+//! looks like a secret is hidden.
+
+use serde_yaml::{Mapping, Value};
+
+use super::plan::{
+    Balance, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck, Listener, NamedFilter,
+    Plan, Probe, Rest, Route, Segment, UpstreamHttp2,
+};
+use super::tree::{self, Node};
+use super::{duration, size};
+use crate::registry::PROXY;
+
+const HIDDEN: &str = "<hidden>";
+
+/// Keys with one of these in them hold a secret.
+const SECRETS: [&str; 7] = ["password", "passwd", "token", "secret", "authorization", "credential", "cookie"];
+
+impl Plan {
+    /// The plan as a configuration file with every default written out.
+    ///
+    /// # Errors
+    ///
+    /// When the YAML cannot be written, which nothing in a plan should bring about.
+    pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
+        serde_yaml::to_string(&root(self))
+    }
+}
+
+/// A filter's configuration as it was given, with what looks like a secret hidden.
+pub(super) fn hidden(node: &Node) -> String {
+    // A tree of scalars, lists and mappings with text keys has nothing that YAML could not hold.
+    serde_yaml::to_string(&value(node)).unwrap_or_default()
+}
+
+fn value(node: &Node) -> Value {
+    match &node.value {
+        tree::Value::Broken => Value::Null,
+        tree::Value::Scalar { text, plain: false } => Value::String(text.to_string()),
+        tree::Value::Scalar { text, plain: true } => serde_yaml::from_str(text)
+            .ok()
+            .filter(|value| !is_collection(value))
+            .unwrap_or_else(|| text.as_ref().into()),
+        tree::Value::Sequence(items) => Value::Sequence(items.iter().map(value).collect()),
+        tree::Value::Mapping(entries) => {
+            let pair = |entry: &tree::Entry| {
+                let value = if is_secret(&entry.key) { HIDDEN.into() } else { value(&entry.node) };
+                (Value::String(entry.key.to_string()), value)
+            };
+            Value::Mapping(entries.iter().map(pair).collect())
+        }
+    }
+}
+
+fn is_collection(value: &Value) -> bool {
+    matches!(value, Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_))
+}
+
+/// `key` alone would hide `keepalive` and every metadata key, so it counts as a whole word.
+fn is_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    SECRETS.iter().any(|word| lower.contains(word))
+        || lower.split(['-', '_', '.']).any(|word| matches!(word, "key" | "apikey"))
+}
+
+/// A mapping without the keys that have no value.
+fn map<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Value {
+    let present = pairs.into_iter().filter_map(|(key, value)| Some((Value::from(key), value?)));
+    Value::Mapping(present.collect::<Mapping>())
+}
+
+fn list<T>(items: &[T], item: impl Fn(&T) -> Value) -> Option<Value> {
+    Some(Value::Sequence(items.iter().map(item).collect()))
+}
+
+fn some(value: impl Into<Value>) -> Option<Value> {
+    Some(value.into())
+}
+
+fn time(value: std::time::Duration) -> Option<Value> {
+    some(duration::show(value))
+}
+
+fn bytes(value: impl Into<u64>) -> Option<Value> {
+    some(size::show(value.into()))
+}
+
+fn socket(address: std::net::SocketAddr) -> Option<Value> {
+    let inner = map([("address", some(address.ip().to_string())), ("port", some(address.port()))]);
+    Some(map([("socket_address", Some(inner))]))
+}
+
+fn root(plan: &Plan) -> Value {
+    let shutdown = map([("timeout", time(plan.shutdown.timeout)), ("delay", time(plan.shutdown.delay))]);
+    let resources = map([
+        ("shutdown_config", Some(shutdown)),
+        ("listeners", list(&plan.listeners, |one| listener(one, &plan.clusters))),
+        ("clusters", list(&plan.clusters, cluster)),
+    ]);
+    map([
+        ("workers", plan.workers.and_then(|workers| some(workers.get()))),
+        ("log", plan.log_level.as_ref().map(|level| map([("level", some(level.clone()))]))),
+        ("admin", plan.admin.map(|address| map([("address", socket(address))]))),
+        ("metric", plan.metrics.map(|at| map([("enable", some(true)), ("prometheus_port", some(at.port()))]))),
+        ("access_log", plan.access_log.as_ref().map(|path| map([("path", some(path.display().to_string()))]))),
+        ("static_resources", Some(resources)),
+    ])
+}
+
+fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
+    let config = map([
+        ("max_receive_message_size", listener.max_receive_message_size.and_then(|size| bytes(size as u64))),
+        ("max_send_message_size", listener.max_send_message_size.and_then(|size| bytes(size as u64))),
+        ("idle_timeout", listener.idle_timeout.and_then(time)),
+        ("max_connection_age", listener.max_connection_age.and_then(time)),
+        ("http2", Some(downstream(&listener.http2))),
+    ]);
+    let mut filters: Vec<Value> = listener.filters.iter().map(filter).collect();
+    filters.push(map([("name", some(PROXY))]));
+    let routes = map([("routes", list(&listener.routes, |one| route(one, clusters)))]);
+    let manager = map([("route_config", Some(routes)), ("grpc_filters", Some(Value::Sequence(filters)))]);
+    let manager = map([("name", some("dgp.filter.network.grpcconnectionmanager")), ("config", Some(manager))]);
+    map([
+        ("name", some(&*listener.name)),
+        ("protocol_type", some("GRPC")),
+        ("address", socket(listener.address)),
+        ("filter_chains", Some(map([("filters", Some(Value::Sequence(vec![manager])))]))),
+        ("config", Some(config)),
+    ])
+}
+
+fn downstream(http2: &DownstreamHttp2) -> Value {
+    map([
+        ("max_concurrent_streams", some(http2.max_concurrent_streams)),
+        ("stream_window", bytes(http2.stream_window)),
+        ("connection_window", bytes(http2.connection_window)),
+        ("max_header_list_size", bytes(http2.max_header_list_size)),
+        ("keepalive_min_time", time(http2.keepalive_min_time)),
+        ("keepalive_permit_without_calls", some(http2.keepalive_permit_without_calls)),
+    ])
+}
+
+fn filter(filter: &NamedFilter) -> Value {
+    let config = serde_yaml::from_str(&filter.config).unwrap_or_else(|_| Value::from(&*filter.config));
+    map([("name", some(&*filter.name)), ("config", Some(config))])
+}
+
+fn route(route: &Route, clusters: &[Cluster]) -> Value {
+    let segment = |segment: &Segment| match segment {
+        Segment::Literal(text) => format!("/{text}"),
+        Segment::Any => "/*".to_owned(),
+    };
+    let path: String = route.pattern.segments.iter().map(segment).collect();
+    let (key, path) = match route.pattern.rest {
+        Rest::Nothing => ("path", path),
+        Rest::Any if path.is_empty() => ("prefix", "/".to_owned()),
+        Rest::Any => ("prefix", path),
+        Rest::Some => ("path", format!("{path}/**")),
+    };
+    let headers = Some(&route.headers).filter(|headers| !headers.is_empty()).and_then(|headers| {
+        list(headers, |header| {
+            let values = list(&header.values, |value| Value::from(value.clone()));
+            map([("name", some(header.name.as_str())), ("values", values)])
+        })
+    });
+    let cluster = clusters.get(route.cluster).map_or("", |cluster| &cluster.name);
+    map([
+        ("id", some(&*route.id)),
+        ("match", Some(map([(key, some(path)), ("headers", headers)]))),
+        ("route", Some(map([("cluster", some(cluster))]))),
+    ])
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    let (kind, interval) = match cluster.discovery {
+        Discovery::Static => ("Static", None),
+        Discovery::StrictDns { interval } => ("StrictDNS", Some(interval)),
+        Discovery::LogicalDns { interval } => ("LogicalDns", Some(interval)),
+    };
+    let (policy, hash_on) = match &cluster.balance {
+        Balance::RoundRobin => ("RoundRobin", None),
+        Balance::Random => ("Rand", None),
+        Balance::WeightedRandom => ("WeightRandom", None),
+        Balance::LeastRequest => ("LeastRequest", None),
+        Balance::Ring(on) => ("RingHashing", Some(on)),
+        Balance::Maglev(on) => ("MaglevHashing", Some(on)),
+    };
+    let hashed = |on: &HashOn| match on {
+        HashOn::Metadata(name) => map([("metadata", some(name.as_str()))]),
+        HashOn::Path => map([("path", some(true))]),
+    };
+    map([
+        ("name", some(&*cluster.name)),
+        ("type", some(kind)),
+        ("dns_refresh_rate", interval.and_then(time)),
+        ("lb_policy", some(policy)),
+        ("hash_on", hash_on.map(hashed)),
+        ("consistent", hash_on.map(|_| consistent(cluster.consistent))),
+        ("connect_timeout", time(cluster.connect_timeout)),
+        ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
+        ("http2", Some(upstream(&cluster.http2))),
+        ("endpoints", list(&cluster.endpoints, endpoint)),
+        ("health_checks", list(&cluster.health_checks, health_check).filter(|_| !cluster.health_checks.is_empty())),
+    ])
+}
+
+fn consistent(consistent: Consistent) -> Value {
+    map([("replica_num", some(consistent.replicas)), ("maglev_table_size", some(consistent.table_size))])
+}
+
+fn upstream(http2: &UpstreamHttp2) -> Value {
+    map([
+        ("stream_window", bytes(http2.stream_window)),
+        ("max_streams_per_connection", some(http2.max_streams_per_connection)),
+        ("keepalive_interval", http2.keepalive_interval.and_then(time)),
+        ("keepalive_timeout", time(http2.keepalive_timeout)),
+    ])
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let address = map([("address", some(endpoint.host.clone())), ("port", some(endpoint.port))]);
+    map([("socket_address", Some(address)), ("meta", Some(map([("weight", some(endpoint.weight))])))])
+}
+
+fn health_check(check: &HealthCheck) -> Value {
+    let (protocol, service) = match &check.probe {
+        Probe::Tcp => ("tcp", None),
+        Probe::Grpc { service_name } => ("grpc", some(service_name.clone())),
+    };
+    map([
+        ("protocol", some(protocol)),
+        ("service_name", service),
+        ("interval", time(check.interval)),
+        ("timeout", time(check.timeout)),
+        ("healthy_threshold", some(check.healthy_threshold)),
+        ("unhealthy_threshold", some(check.unhealthy_threshold)),
+    ])
+}

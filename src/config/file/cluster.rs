@@ -1,0 +1,156 @@
+//! A cluster as it is written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{DiscoveryType, Duration, HealthProtocol, LbPolicy, Size};
+use crate::config::located::{At, Ignored};
+
+/// A named set of endpoints that serve the same.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cluster {
+    /// The name that routes use.
+    #[schemars(required)]
+    pub(crate) name: Option<At<String>>,
+    /// How its endpoints are found: `Static` (the addresses stand here), `StrictDNS` (every address of the names),
+    /// `LogicalDns` (the first address of each name).
+    #[serde(rename = "type")]
+    #[schemars(extend("default" = "Static"))]
+    pub(crate) discovery: Option<At<DiscoveryType>>,
+    /// How an endpoint is chosen for a call: `RoundRobin`, `Rand`, `WeightRandom`, `LeastRequest`, `RingHashing` or
+    /// `MaglevHashing`.
+    #[schemars(extend("default" = "Rand"))]
+    pub(crate) lb_policy: Option<At<LbPolicy>>,
+    /// What a hashing policy hashes. Needed by those, and useless to the others.
+    pub(crate) hash_on: Option<At<HashOn>>,
+    /// The size of a hashing policy's table.
+    pub(crate) consistent: Option<At<Consistent>>,
+    /// The backends.
+    #[schemars(required)]
+    pub(crate) endpoints: Option<At<Vec<At<Endpoint>>>>,
+    /// Active health checks. An endpoint gets calls while all of them say that it is up.
+    pub(crate) health_checks: Option<At<Vec<At<HealthCheck>>>>,
+    /// How long a connection may take, from the first packet to the backend's HTTP/2 settings.
+    #[schemars(extend("default" = "1s"))]
+    pub(crate) connect_timeout: Option<At<Duration>>,
+    /// Closes a connection to a backend that has had no stream for this long; `0s` is never.
+    #[schemars(extend("default" = "10m"))]
+    pub(crate) idle_timeout: Option<At<Duration>>,
+    /// How often the names of `StrictDNS` and `LogicalDns` are looked up.
+    #[schemars(extend("default" = "5s"))]
+    pub(crate) dns_refresh_rate: Option<At<Duration>>,
+    /// HTTP/2 settings towards the backends.
+    pub(crate) http2: Option<At<ClusterHttp2>>,
+}
+
+/// What a hashing policy hashes: one of the two.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HashOn {
+    /// The value of this metadata key. A call without it is spread by chance.
+    pub(crate) metadata: Option<At<String>>,
+    /// The full method name.
+    pub(crate) path: Option<At<bool>>,
+}
+
+/// The size of a hashing policy's table.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Consistent {
+    /// `RingHashing`: how often an endpoint of weight 1 stands on the ring.
+    #[schemars(range(min = 1, max = 10000), extend("default" = 160))]
+    pub(crate) replica_num: Option<At<u64>>,
+    /// `MaglevHashing`: the size of the table, a prime number.
+    #[schemars(range(min = 2, max = 5_000_011), extend("default" = 65537))]
+    pub(crate) maglev_table_size: Option<At<u64>>,
+    /// No effect: a ring is as large as its endpoints make it.
+    pub(crate) max_vnode_num: Option<At<Ignored>>,
+}
+
+/// One backend.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Endpoint {
+    /// Where it listens.
+    #[schemars(required)]
+    pub(crate) socket_address: Option<At<EndpointAddress>>,
+    /// Facts about it.
+    #[schemars(with = "Option<Meta>")]
+    pub(crate) meta: Option<At<BTreeMap<String, At<String>>>>,
+    /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
+    #[serde(alias = "ID")]
+    #[allow(dead_code, reason = "for the reader of the file alone")]
+    pub(crate) id: Option<At<String>>,
+    /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
+    #[allow(dead_code, reason = "for the reader of the file alone")]
+    pub(crate) name: Option<At<String>>,
+}
+
+/// Host and port of a backend.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndpointAddress {
+    /// An IP address or a host name.
+    pub(crate) address: Option<At<String>>,
+    /// The port.
+    #[schemars(required, range(min = 1, max = 65535))]
+    pub(crate) port: Option<At<u64>>,
+    /// Host names, in place of `address`: each is an endpoint on this port.
+    pub(crate) domains: Option<At<Vec<At<String>>>>,
+    /// No effect: backends are spoken to in gRPC.
+    pub(crate) protocol_type: Option<At<Ignored>>,
+}
+
+/// Facts about an endpoint. Labels other than `weight` are accepted and have no effect.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "the shape of `meta` for the schema; it is read as a map, which takes any label")]
+pub(crate) struct Meta {
+    /// Its share of the calls where the policy weighs.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 1))]
+    weight: Option<u64>,
+}
+
+/// An active health check.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthCheck {
+    /// `tcp` (the port accepts a connection) or `grpc` (`grpc.health.v1.Health/Check` says SERVING).
+    #[schemars(required)]
+    pub(crate) protocol: Option<At<HealthProtocol>>,
+    /// The service that `grpc` asks for; empty asks for the server as a whole.
+    #[schemars(extend("default" = ""))]
+    pub(crate) service_name: Option<At<String>>,
+    /// The time between the end of a check and the start of the next.
+    #[schemars(extend("default" = "3s"))]
+    pub(crate) interval: Option<At<Duration>>,
+    /// How long an answer may take.
+    #[schemars(extend("default" = "1s"))]
+    pub(crate) timeout: Option<At<Duration>>,
+    /// This many good answers in a row bring an endpoint back.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 2))]
+    pub(crate) healthy_threshold: Option<At<u64>>,
+    /// This many bad answers in a row take an endpoint out.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 3))]
+    pub(crate) unhealthy_threshold: Option<At<u64>>,
+}
+
+/// HTTP/2 settings towards backends.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClusterHttp2 {
+    /// How much of one call's responses may be under way without being read. 64KiB at least, 2GiB less one byte at
+    /// most.
+    #[schemars(extend("default" = "256KiB"))]
+    pub(crate) stream_window: Option<At<Size>>,
+    /// How many calls share a connection. The backend's own limit counts too.
+    #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 100))]
+    pub(crate) max_streams_per_connection: Option<At<u64>>,
+    /// Sends a ping after this long without a sign of life from the backend while calls are open. Default: never.
+    pub(crate) keepalive_interval: Option<At<Duration>>,
+    /// Closes the connection when a ping is not answered in this time.
+    #[schemars(extend("default" = "20s"))]
+    pub(crate) keepalive_timeout: Option<At<Duration>>,
+}

@@ -1,0 +1,126 @@
+//! A listener as it is written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::value::{Duration, ProtocolType, Size};
+use crate::config::located::{At, Ignored, OneOrMany, Raw};
+
+/// A port that Weir serves.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Its name in metrics and logs.
+    #[schemars(required)]
+    pub(crate) name: Option<At<String>>,
+    /// What it speaks: `GRPC`, in any case. `HTTP2` means the same.
+    #[schemars(required)]
+    pub(crate) protocol_type: Option<At<ProtocolType>>,
+    /// Where it listens.
+    #[schemars(required)]
+    pub(crate) address: Option<At<Address>>,
+    /// What happens to its calls. One chain; as an object or as a list of one.
+    #[schemars(required)]
+    pub(crate) filter_chains: Option<At<OneOrMany<FilterChain>>>,
+    /// Limits and timeouts of its connections.
+    pub(crate) config: Option<At<ListenerConfig>>,
+}
+
+/// Where a listener binds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Address {
+    /// IP address and port.
+    #[schemars(required)]
+    pub(crate) socket_address: Option<At<SocketAddress>>,
+    /// No effect: a listener has a name of its own.
+    pub(crate) name: Option<At<Ignored>>,
+}
+
+/// IP address and port of a listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SocketAddress {
+    /// The IP address, version 4 or 6.
+    #[schemars(extend("default" = "0.0.0.0"))]
+    pub(crate) address: Option<At<String>>,
+    /// The port; 0 lets the kernel choose one.
+    #[schemars(required, range(max = 65535))]
+    pub(crate) port: Option<At<u64>>,
+    /// No effect: `protocol_type` of the listener counts.
+    pub(crate) protocol_type: Option<At<Ignored>>,
+}
+
+/// The network filters of a listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FilterChain {
+    /// One filter: `dgp.filter.network.grpcconnectionmanager`.
+    #[schemars(required)]
+    pub(crate) filters: Option<At<Vec<At<NetworkFilter>>>>,
+}
+
+/// A network filter.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkFilter {
+    /// `dgp.filter.network.grpcconnectionmanager`, or the older `dgp.filter.grpcconnectionmanager`.
+    #[schemars(required)]
+    pub(crate) name: Option<At<String>>,
+    /// Routes and filters.
+    #[schemars(required)]
+    pub(crate) config: Option<At<Raw>>,
+}
+
+/// Limits and timeouts of a listener's connections.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenerConfig {
+    /// The largest single message that a client may send. A larger one ends its call with RESOURCE_EXHAUSTED. Default:
+    /// no limit.
+    pub(crate) max_receive_message_size: Option<At<Size>>,
+    /// The largest single message that is sent to a client. A larger one ends its call with RESOURCE_EXHAUSTED.
+    /// Default: no limit.
+    pub(crate) max_send_message_size: Option<At<Size>>,
+    /// Closes a connection that has had no stream for this long. Default: never.
+    pub(crate) idle_timeout: Option<At<Duration>>,
+    /// Tells a client to reconnect when its connection reaches this age, give or take a tenth. Calls that run go on.
+    /// Default: never.
+    pub(crate) max_connection_age: Option<At<Duration>>,
+    /// HTTP/2 settings towards clients.
+    pub(crate) http2: Option<At<ListenerHttp2>>,
+    /// TLS towards clients. Only `false` is possible so far.
+    #[schemars(extend("default" = false))]
+    pub(crate) enable_tls: Option<At<bool>>,
+    /// No effect on gRPC: a stream has no time limit of its own.
+    pub(crate) read_timeout: Option<At<Ignored>>,
+    /// No effect on gRPC: a stream has no time limit of its own.
+    pub(crate) write_timeout: Option<At<Ignored>>,
+    /// No effect: compressed messages pass as they are.
+    pub(crate) enable_compression: Option<At<Ignored>>,
+}
+
+/// HTTP/2 settings towards clients.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenerHttp2 {
+    /// How many calls a client may have open on one connection.
+    #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 1000))]
+    pub(crate) max_concurrent_streams: Option<At<u64>>,
+    /// How much of one call's requests may be under way without being read. 64KiB at least, 2GiB less one byte at
+    /// most.
+    #[schemars(extend("default" = "256KiB"))]
+    pub(crate) stream_window: Option<At<Size>>,
+    /// The same for all calls of a connection together.
+    #[schemars(extend("default" = "32MiB"))]
+    pub(crate) connection_window: Option<At<Size>>,
+    /// The largest request metadata. A larger one ends its call.
+    #[schemars(extend("default" = "1MiB"))]
+    pub(crate) max_header_list_size: Option<At<Size>>,
+    /// A client that sends keepalive pings more often than this is told `too_many_pings` and disconnected.
+    #[schemars(extend("default" = "5m"))]
+    pub(crate) keepalive_min_time: Option<At<Duration>>,
+    /// Whether a client may send keepalive pings while it has no call.
+    #[schemars(extend("default" = false))]
+    pub(crate) keepalive_permit_without_calls: Option<At<bool>>,
+}

@@ -1,0 +1,75 @@
+//! Scalars with a unit, as they are written.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+
+/// A duration as it is written; see [`duration`](crate::config::duration).
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Duration(pub(crate) String);
+
+impl JsonSchema for Duration {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A duration with its unit: `5s`, `100ms`, `1m30s`.",
+            "type": "string",
+            "pattern": r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$|^0$|\$\{",
+        })
+    }
+}
+
+/// A number of bytes as it is written; see [`size`](crate::config::size).
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Size(pub(crate) String);
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of bytes: `64KiB`, `4MiB`, `1000000`.",
+            "type": ["string", "integer"],
+            "minimum": 0,
+            "pattern": r"^[0-9]+ ?(B|KiB|MiB|GiB)?$|\$\{",
+        })
+    }
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident $words:expr;)*) => {
+        $($(#[$doc])*
+        #[derive(Clone, Debug, Deserialize)]
+        pub(crate) struct $name(pub(crate) String);
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "anyOf": [{ "enum": $words }, { "pattern": r"\$\{" }] })
+            }
+        })*
+    };
+}
+
+words! {
+    /// What a listener speaks.
+    ProtocolType ["GRPC", "grpc", "HTTP2", "http2"];
+    /// How a cluster's endpoints are found.
+    DiscoveryType ["Static", "StrictDNS", "LogicalDns"];
+    /// How an endpoint is chosen for a call.
+    LbPolicy [
+        "RoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing",
+        "lb", "rand", "round_robin", "ROUND_ROBIN", "least_conn",
+    ];
+    /// What a health check speaks.
+    HealthProtocol ["tcp", "grpc"];
+}

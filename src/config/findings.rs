@@ -1,0 +1,52 @@
+//! What reading and checking a file brings to light, gathered while both go on.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use super::diagnostic::Diagnostic;
+use super::place::Place;
+use super::plan::Notice;
+
+/// The errors and notices so far. Whoever finds one records it and goes on, so that one run shows them all.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    file: String,
+    errors: RefCell<Vec<Diagnostic>>,
+    notices: RefCell<Vec<(Place, String)>>,
+    /// Keys that a misspelt one was taken for, by the place of their mapping.
+    guessed: RefCell<HashSet<(Place, String)>>,
+}
+
+impl Findings {
+    pub(crate) fn new(file: &str) -> Findings {
+        Findings { file: file.to_owned(), ..Findings::default() }
+    }
+
+    pub(crate) fn error(&self, diagnostic: Diagnostic) {
+        self.errors.borrow_mut().push(diagnostic);
+    }
+
+    pub(crate) fn notice(&self, place: Place, text: impl Into<String>) {
+        self.notices.borrow_mut().push((place, text.into()));
+    }
+
+    /// A misspelt key of the mapping at `place` is taken for `key`: that it is missing needs no error of its own.
+    pub(crate) fn guess(&self, place: Place, key: &str) {
+        self.guessed.borrow_mut().insert((place, key.to_owned()));
+    }
+
+    pub(crate) fn is_guessed(&self, place: Place, key: &str) -> bool {
+        self.guessed.borrow().contains(&(place, key.to_owned()))
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<Diagnostic>, Vec<Notice>) {
+        let mut notices = self.notices.into_inner();
+        notices.sort();
+        notices.dedup();
+        let located = |(place, text): (Place, String)| Notice {
+            place: format!("{}:{}:{}", self.file, place.line, place.column),
+            text,
+        };
+        (self.errors.into_inner(), notices.into_iter().map(located).collect())
+    }
+}
