@@ -59,6 +59,12 @@ pub fn node() -> Result<Command> {
     Ok(command)
 }
 
+/// Where the scripts that the tests run are: `integration/scripts`.
+#[must_use]
+pub fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts")
+}
+
 /// Where the tools are: `target/integration-tools` of the workspace, whatever `CARGO_TARGET_DIR` says.
 #[must_use]
 pub fn folder() -> PathBuf {
