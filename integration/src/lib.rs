@@ -2,4 +2,7 @@
 //! third-party programs that the tests drive.
 
 pub mod gateway;
+pub mod interop;
 pub mod process;
+pub mod server;
+pub mod tools;

@@ -103,6 +103,15 @@ impl Process {
         Ok(())
     }
 
+    /// Whether the process has ended by now.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Waits for the end of the process.
     ///
     /// # Errors
