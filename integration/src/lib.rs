@@ -2,5 +2,6 @@
 //! third-party programs that the tests drive.
 
 pub mod gateway;
+pub mod parity;
 pub mod process;
 pub mod tools;
