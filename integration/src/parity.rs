@@ -34,7 +34,7 @@ impl Lab {
     ///
     /// When one of them does not come up.
     pub fn start(workers: usize) -> Result<Lab> {
-        let backend = Process::start("the raw backend", Command::new(tools::python()?).arg(script("raw_backend.py")))?;
+        let backend = Process::start("the raw backend", &mut python("raw_backend.py")?)?;
         let ports: Value = backend.wait_line("a JSON object", |line| serde_json::from_str(line).ok())?;
         let services = ports["services"].clone();
         let control = ports["control"].as_str().context("the raw backend has a control port")?.to_owned();
