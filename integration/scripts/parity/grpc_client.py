@@ -1,5 +1,6 @@
 """Calls with grpcio, bytes in and out, and their results as plain fields."""
 
+import itertools
 import json
 import threading
 import time
@@ -55,6 +56,11 @@ def brief(message):
     if len(message) <= 64:
         return message.decode("latin-1")
     return f"{len(message)} bytes of {sorted(set(message[:4096]))[:4]}"
+
+
+def counted(messages):
+    """A long list of messages in few words; the order still counts."""
+    return [f"{len(list(run))} times `{text}`" for text, run in itertools.groupby(messages)]
 
 
 class Requests:
@@ -156,7 +162,7 @@ def outcome(call, kind, messages, script):
     code = call.code()
     if kind.endswith("_unary") and code == grpc.StatusCode.OK:
         messages = [brief(call.result())] if call.result() is not None else []
-    result = {"code": code.name, "messages": messages}
+    result = {"code": code.name, "messages": messages if len(messages) <= 20 else counted(messages)}
     if writes_message(script):
         result["message"] = call.details()
     result["initial"] = metadata(call.initial_metadata())
@@ -203,3 +209,8 @@ def caller(at, script, kind, endless=False, requests=(b"hi",), **how):
         return run(target, script, kind, at.key("call"), requests=sent, **how)
 
     return one
+
+
+def simple(on, at):
+    """The code of an ordinary unary call on a channel."""
+    return start(on, "unary_unary", metadata=[("x-key", at.key("simple"))], timeout=20).code().name

@@ -234,6 +234,9 @@ class Http2Peer:
         self.send_window -= window
         stream.sent_bytes += size
 
+    def open_window(self, stream, size):
+        self.frame(WindowUpdateFrame(stream.number, window_increment=size))
+
     def rst(self, number, code):
         self.frame(RstStreamFrame(number, error_code=code))
 

@@ -184,7 +184,7 @@ class Steps:
         """Another SETTINGS frame; waits until it is acknowledged."""
         before = self.peer.settings_acks
         self.peer.send_settings({int(name): value for name, value in values.items()})
-        await self.stream.until(lambda: self.peer.settings_acks > before)
+        await self.peer.signal.until(lambda: self.peer.settings_acks > before or self.peer.lost)
         self.peer.settings.update({int(name): value for name, value in values.items()})
 
     async def stop_reading(self):
