@@ -3,6 +3,7 @@
 
 pub mod gateway;
 pub mod interop;
+pub mod parity;
 pub mod process;
 pub mod server;
 pub mod tools;
