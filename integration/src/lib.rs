@@ -1,5 +1,6 @@
 //! The harness of Weir's whole-program tests: processes that end with the test, a gateway on ephemeral ports, and the
 //! third-party programs that the tests drive.
 
+pub mod binary;
 pub mod gateway;
 pub mod process;
