@@ -4,3 +4,4 @@
 pub mod binary;
 pub mod gateway;
 pub mod process;
+pub mod tools;
