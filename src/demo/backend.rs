@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::proto::echo_server::{Echo, EchoServer};
@@ -94,7 +94,8 @@ async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<EchoServer<EchoService>>().await;
     routes.add_service(health_service);
-    let connections = TcpListenerStream::new(tokio::net::TcpListener::from_std(socket)?);
+    // Without TCP_NODELAY an answer may wait 40 ms for the client's acknowledgement, and the table would show that.
+    let connections = TcpIncoming::from(tokio::net::TcpListener::from_std(socket)?).with_nodelay(Some(true));
     tokio::select! {
         ended = Server::builder().add_routes(routes.routes()).serve_with_incoming(connections) => Ok(ended?),
         // By the time that the backend goes, the gateway has drained: nobody is left to be waited for.

@@ -87,7 +87,8 @@ impl Filter for Tenant {
     }
 
     fn message<'a>(&'a self, call: &'a Call, direction: Direction, message: Bytes, _: bool) -> MessageStep<'a> {
-        let (Direction::Request, Some(limit), Some(sent)) = (direction, self.max_messages, call.extensions.get::<Sent>())
+        let (Direction::Request, Some(limit), Some(sent)) =
+            (direction, self.max_messages, call.extensions.get::<Sent>())
         else {
             return MessageStep::Pass(message);
         };
@@ -185,7 +186,8 @@ mod tests {
 
     #[test]
     fn every_error_of_the_configuration_is_told_at_once() {
-        let errors = built(json!({"metadata": "x tenant", "tenants": [], "max_messages": 0})).expect_err("three errors");
+        let errors =
+            built(json!({"metadata": "x tenant", "tenants": [], "max_messages": 0})).expect_err("three errors");
         let paths: Vec<_> = errors.iter().map(|error| error.path.join(".")).collect();
         assert_eq!(paths, ["metadata", "tenants", "max_messages"]);
     }
