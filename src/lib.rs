@@ -10,6 +10,7 @@ mod chain;
 pub mod cli;
 mod cluster;
 pub mod config;
+pub mod demo;
 mod downstream;
 mod drain;
 pub mod gateway;

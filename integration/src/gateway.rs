@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
+use crate::binary::built;
 use crate::process::Process;
 
 /// A running `weir run`.
@@ -68,18 +69,11 @@ impl Gateway {
     }
 }
 
-/// The `weir` binary of this build. `cargo test --workspace` builds it, into the folder above the test programs.
+/// The `weir` binary of this build.
 ///
 /// # Errors
 ///
-/// When it is not there, as with `cargo test -p weir-integration` on a fresh tree.
+/// When it cannot be built.
 pub fn weir_binary() -> Result<PathBuf> {
-    let mut path = std::env::current_exe()?;
-    while path.pop() {
-        let binary = path.join("weir");
-        if binary.is_file() {
-            return Ok(binary);
-        }
-    }
-    anyhow::bail!("the weir binary is not built: run `cargo build --bin weir` (or `cargo test --workspace`) first")
+    built("weir")
 }
