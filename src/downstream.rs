@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use h2::Reason;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -106,14 +105,16 @@ async fn drive(worker: &Rc<Worker>, listener: &Rc<Listener>, mut h2: H2Connectio
                 Poll::Pending => break Poll::Pending,
             }
         };
-        if let Some(why) = shared.cork.meter.verdict(shared.open.get()) {
-            tracing::warn!(listener = %listener.plan.name, peer = %shared.peer, why, "closing a connection");
-            worker.metrics.abusive_connections[listener.index].add(1);
-            h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-            cx.waker().wake_by_ref();
+        let verdict = shared.cork.meter.verdict(shared.open.get());
+        if let Some(verdict) = verdict {
+            shared.cork.push_frame(&shared.cork.meter.go_away(verdict));
         }
         if let Poll::Ready(Err(error)) = shared.cork.poll_uncork(cx) {
             return Poll::Ready(Err(error.into()));
+        }
+        if let Some(verdict) = verdict {
+            worker.metrics.abusive_connections[listener.index].add(1);
+            return Poll::Ready(Err(End::Policed(verdict.words())));
         }
         if driven.is_ready() {
             return driven.map_err(End::Http2);
@@ -126,8 +127,14 @@ async fn drive(worker: &Rc<Worker>, listener: &Rc<Listener>, mut h2: H2Connectio
         if draining && timers.is_left_over(h2.has_streams(), cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await;
-    if let Err(error) = end {
-        tracing::debug!(listener = %listener.plan.name, peer = %shared.peer, %error, "connection ended");
+    match end {
+        Err(End::Policed(why)) => {
+            tracing::warn!(listener = %listener.plan.name, peer = %shared.peer, why, "connection closed");
+        }
+        Err(error) => {
+            tracing::debug!(listener = %listener.plan.name, peer = %shared.peer, %error, "connection ended");
+        }
+        Ok(()) => {}
     }
 }
 
@@ -137,6 +144,8 @@ enum End {
     Http2(h2::Error),
     #[error("{0}")]
     Tcp(#[from] io::Error),
+    #[error("{0}")]
+    Policed(&'static str),
 }
 
 /// The timers of a connection, each there only where a line of YAML asked for it.

@@ -85,6 +85,17 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         Poll::Ready(Ok(()))
     }
 
+    /// Adds a whole frame of our own behind what h2 has written in this turn. False when h2 is in the middle of a frame,
+    /// where it would be taken for a part of that.
+    pub(crate) fn push_frame(&self, frame: &[u8]) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let between_frames = inner.scan_out.is_between_frames() && !inner.held;
+        if between_frames {
+            inner.out.extend_from_slice(frame);
+        }
+        between_frames
+    }
+
     /// Turns so far after which nothing was left to write.
     pub(crate) fn clean_turns(&self) -> u64 {
         self.clean_turns.get()

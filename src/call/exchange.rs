@@ -75,6 +75,7 @@ struct Exchange<'a, 'm, 'p> {
     stream_id: u32,
     head: ResponseFuture,
     response: Option<RecvStream>,
+    http_status: StatusCode,
     up: SendStream<Queued>,
     up_queue: Rc<Queue>,
     to_client: Pump<'a>,
@@ -132,6 +133,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             lease,
             head,
             response: None,
+            http_status: StatusCode::OK,
             up,
             up_queue: Rc::default(),
             to_client: Pump::new(chain, call, Direction::Response, listener.max_send_message_size),
@@ -211,7 +213,8 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             first_message.get_or_insert_with(Instant::now);
         }));
         Poll::Ready(match pumped {
-            Pumped::Ended => End::Complete(Code::Unknown),
+            // Without trailers a client goes by the HTTP status.
+            Pumped::Ended => End::Complete(status::of_http(self.http_status)),
             Pumped::Trailers(trailers) => self.end_response(trailers),
             Pumped::SourceFailed(error) => self.failed(&error),
             // The client's stream takes no more: it has left, and `watch` knows how.
@@ -242,18 +245,15 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         if chain.needs(Needs::RESPONSE_MESSAGES) {
             head.headers.remove(CONTENT_LENGTH);
         }
-        let ended = trailers_only.then(|| self.judge(&head.headers, head.status));
+        self.http_status = head.status;
+        let seen = || status::read(&head.headers).unwrap_or_else(|| status::of_http(head.status));
+        let ended = trailers_only.then(|| End::Complete(seen()));
         let mut answer = Response::new(());
         *answer.status_mut() = head.status;
         *answer.headers_mut() = head.headers;
         self.parties.client.send_head(answer, trailers_only);
         self.response = Some(body);
         ended
-    }
-
-    /// What a client makes of a trailers-only response.
-    fn judge(&self, headers: &HeaderMap, http: StatusCode) -> End {
-        End::Complete(status::read(headers).unwrap_or_else(|| status::of_http(http)))
     }
 
     fn end_response(&mut self, mut trailers: HeaderMap) -> End {
@@ -265,7 +265,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         {
             return End::Local(status);
         }
-        let seen = status::read(&trailers).unwrap_or(Code::Unknown);
+        let seen = status::read(&trailers).unwrap_or_else(|| status::of_http(self.http_status));
         self.parties.client.send_trailers(trailers);
         End::Complete(seen)
     }

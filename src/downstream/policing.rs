@@ -20,6 +20,23 @@ pub(super) const RESET_BURST: u32 = 20_000;
 /// Resets a second that may go on for ever. A flood is a hundred times as fast (CVE-2023-44487, CVE-2025-8671).
 const RESET_RATE: u32 = 2_000;
 
+/// Why a connection must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    TooManyPings,
+    TooManyResets,
+}
+
+impl Verdict {
+    /// The words that travel with GOAWAY. gRPC's clients look for these very words before they ping less (gRFC A8).
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Verdict::TooManyPings => "too_many_pings",
+            Verdict::TooManyResets => "too_many_resets",
+        }
+    }
+}
+
 /// The meter of a connection from a client.
 #[derive(Debug)]
 pub(crate) struct Policing {
@@ -31,6 +48,7 @@ pub(crate) struct Policing {
     answered: Cell<bool>,
     resets: Cell<u32>,
     tokens: Cell<u32>,
+    last_stream: Cell<u32>,
     refilled: Cell<Option<Instant>>,
 }
 
@@ -39,6 +57,7 @@ impl FrameMeter for std::rc::Rc<Policing> {
         match frame {
             Frame::Ping => self.pings.set(self.pings.get() + 1),
             Frame::Reset => self.resets.set(self.resets.get() + 1),
+            Frame::Headers(stream) => self.last_stream.set(stream),
             _ => {}
         }
     }
@@ -63,19 +82,31 @@ impl Policing {
             answered: Cell::new(false),
             resets: Cell::new(0),
             tokens: Cell::new(RESET_BURST),
+            last_stream: Cell::new(0),
             refilled: Cell::new(None),
         }
     }
 
     /// Judges what arrived since the last time; `open` is the number of streams. Why the connection must end, if it must.
-    pub(super) fn verdict(&self, open: usize) -> Option<&'static str> {
+    pub(super) fn verdict(&self, open: usize) -> Option<Verdict> {
         if self.pings.get() > 0 && self.too_many_pings(open, Instant::now()) {
-            return Some("too many pings");
+            return Some(Verdict::TooManyPings);
         }
         if self.resets.get() > 0 && self.too_many_resets(Instant::now()) {
-            return Some("too many resets");
+            return Some(Verdict::TooManyResets);
         }
         None
+    }
+
+    /// GOAWAY with ENHANCE_YOUR_CALM and the verdict's words (RFC 9113 6.8). h2's own carries no words.
+    pub(super) fn go_away(&self, verdict: Verdict) -> Vec<u8> {
+        const FIXED: usize = 8;
+        let words = verdict.words().as_bytes();
+        let mut frame = vec![0, 0, (FIXED + words.len()) as u8, 0x7, 0, 0, 0, 0, 0];
+        frame.extend(self.last_stream.get().to_be_bytes());
+        frame.extend(u32::from(h2::Reason::ENHANCE_YOUR_CALM).to_be_bytes());
+        frame.extend(words);
+        frame
     }
 
     fn too_many_pings(&self, open: usize, now: Instant) -> bool {

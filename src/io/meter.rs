@@ -68,6 +68,11 @@ impl Scanner {
         Scanner { skip, head: [0; HEADER + 4], filled: 0 }
     }
 
+    /// True when the next byte begins a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.filled == 0
+    }
+
     /// Calls `tell` for every frame whose header is complete with `bytes`.
     pub(super) fn scan(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Frame)) {
         while !bytes.is_empty() {
