@@ -1,6 +1,8 @@
 //! The harness of Weir's whole-program tests: processes that end with the test, a gateway on ephemeral ports, and the
 //! third-party programs that the tests drive.
 
+pub mod config;
+pub mod etcd;
 pub mod gateway;
 pub mod interop;
 pub mod parity;
