@@ -2,6 +2,8 @@
 //! third-party programs that the tests drive.
 
 pub mod binary;
+pub mod config;
+pub mod etcd;
 pub mod gateway;
 pub mod interop;
 pub mod parity;

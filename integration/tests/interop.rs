@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
+use weir_integration::config::pass_all;
 use weir_integration::gateway::Gateway;
 use weir_integration::interop::{CPP, GO, LANGUAGES, Language, NODE, PYTHON, RUBY};
 
@@ -49,7 +50,7 @@ fn all_clients(language: &Language, workers: &str) -> Result<()> {
     let own = failures(language, language, server.address);
     ensure!(own.is_empty(), "{} with itself, no gateway between:\n{}", language.name, own.join("\n"));
 
-    let gateway = Gateway::start_with(&config(server.address), &["--workers", workers])?;
+    let gateway = Gateway::start_with(&pass_all(server.address), &["--workers", workers])?;
     let through = gateway.listener("grpc")?;
     let failed: Vec<_> =
         LANGUAGES.iter().flat_map(|client| failures_explained(client, language, through, server.address)).collect();
@@ -73,32 +74,4 @@ fn failures_explained(client: &Language, server: &Language, through: SocketAddr,
         Some(format!("{} client, {} server, {case} ({alone}): {error:#}", client.name, server.name))
     };
     client.cases_against(server).filter_map(explain).collect()
-}
-
-fn config(backend: SocketAddr) -> String {
-    format!(
-        r#"
-static_resources:
-  listeners:
-    - name: grpc
-      protocol_type: GRPC
-      address: {{socket_address: {{address: 127.0.0.1, port: 0}}}}
-      filter_chains:
-        filters:
-          - name: dgp.filter.network.grpcconnectionmanager
-            config:
-              route_config:
-                routes:
-                  - match: {{prefix: "/"}}
-                    route: {{cluster: backend}}
-              grpc_filters:
-                - name: dgp.filter.grpc.proxy
-  clusters:
-    - name: backend
-      lb_policy: RoundRobin
-      endpoints:
-        - socket_address: {{address: 127.0.0.1, port: {port}}}
-"#,
-        port = backend.port()
-    )
 }
