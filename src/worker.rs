@@ -103,6 +103,7 @@ impl Handle {
     /// When the thread or its runtime cannot be made.
     pub(crate) fn start(index: usize, parts: Parts) -> io::Result<Handle> {
         let metrics = Arc::new(WorkerMetrics::new(parts.plan.listeners.len(), parts.clusters.len()));
+        #[expect(clippy::disallowed_methods, reason = "holds accepted sockets, which the process's descriptors bound")]
         let (commands, receiver) = unbounded_channel();
         let for_thread = metrics.clone();
         let (report, started) = std::sync::mpsc::sync_channel(1);

@@ -22,11 +22,10 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The configuration that the demo has printed: what stands between the first line of YAML and the next blank line that
-/// is not inside it.
+/// The configuration that the demo has printed.
 fn printed_config(stdout: &str) -> Result<String> {
     let start = stdout.find("static_resources:").context("no configuration was printed")?;
-    let end = stdout.find("\n  kind ").context("no table was printed")?;
+    let end = stdout.find("One call of each kind").context("no calls were made")?;
     Ok(stdout[start..end].to_owned())
 }
 
