@@ -81,16 +81,15 @@ impl Upstream {
         let endpoints = &view.members.endpoints;
         let choose = |skip: &dyn Fn(usize) -> bool| view.members.balancer.pick(endpoints, &self.turn, question, skip);
         let spent = |at: usize| !tried.is_empty() && tried.contains(&endpoints[at].id);
-        let place =
-            choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or_else(|| {
-                if endpoints.is_empty() {
-                    Unavailable::NoEndpoints
-                } else if tried.is_empty() {
-                    Unavailable::NoneHealthy
-                } else {
-                    Unavailable::NoConnection
-                }
-            })?;
+        let place = choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or({
+            if endpoints.is_empty() {
+                Unavailable::NoEndpoints
+            } else if tried.is_empty() {
+                Unavailable::NoneHealthy
+            } else {
+                Unavailable::NoConnection
+            }
+        })?;
         Ok(view.pools[place].clone())
     }
 

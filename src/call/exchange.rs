@@ -159,10 +159,10 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         if let Poll::Ready(end) = self.poll_response(cx) {
             return Poll::Ready(end);
         }
-        if !self.request_done {
-            if let Poll::Ready(end) = self.poll_request(cx) {
-                return Poll::Ready(end);
-            }
+        if !self.request_done
+            && let Poll::Ready(end) = self.poll_request(cx)
+        {
+            return Poll::Ready(end);
         }
         self.parties.watch.poll(self.parties.client, cx).map(End::Interrupted)
     }

@@ -31,7 +31,7 @@ fn advice(number: &str, unit: &str) -> String {
 /// The size in the form that [`parse`] reads.
 pub(crate) fn show(bytes: u64) -> String {
     for (name, size) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= size && bytes % size == 0 {
+        if bytes >= size && bytes.is_multiple_of(size) {
             return format!("{}{name}", bytes / size);
         }
     }

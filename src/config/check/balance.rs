@@ -129,7 +129,7 @@ impl Checker<'_, '_> {
 
 fn is_prime(number: u32) -> bool {
     let square_root_reached = |divisor: &u32| u64::from(*divisor).pow(2) <= u64::from(number);
-    number > 1 && (2..).take_while(square_root_reached).all(|divisor| number % divisor != 0)
+    number > 1 && (2..).take_while(square_root_reached).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 fn next_prime(number: u32) -> u32 {

@@ -40,11 +40,11 @@ impl Checker<'_, '_> {
         if let Some(field) = self.required(listener.name.as_ref(), "name", &scope) {
             self.text(field, "name");
         }
-        if let Some((name, place)) = name {
-            if let Some(first) = names.insert(name, place) {
-                let error = Diagnostic::new(place, format!("two listeners are named `{name}`"));
-                self.error(error.label("the second").other(first, "the first"));
-            }
+        if let Some((name, place)) = name
+            && let Some(first) = names.insert(name, place)
+        {
+            let error = Diagnostic::new(place, format!("two listeners are named `{name}`"));
+            self.error(error.label("the second").other(first, "the first"));
         }
         let speaks_grpc = self.protocol(listener.protocol_type.as_ref(), &scope);
         let address = self.listener_address(listener.address.as_ref(), &scope);
