@@ -66,9 +66,9 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// An error for `enable_tls: true` and what goes with it.
-    fn not_built<T>(&self, key: &str, field: &At<T>) {
-        self.error(Diagnostic::new(field.key, format!("`{key}` is not built yet")));
+    /// An error for a key that only a later release can honour.
+    fn not_built<T>(&self, key: &str, field: &At<T>, label: &str) {
+        self.error(Diagnostic::new(field.key, format!("`{key}` is not built yet")).label(label));
     }
 }
 

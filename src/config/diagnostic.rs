@@ -40,6 +40,13 @@ impl Diagnostic {
         self
     }
 
+    /// The same, with a second place if there is one.
+    #[must_use]
+    pub(crate) fn maybe_other(mut self, place: Option<Place>, label: impl Into<String>) -> Diagnostic {
+        self.other = place.map(|place| (place, label.into())).or(self.other);
+        self
+    }
+
     /// The same, with a second place that contradicts the first.
     #[must_use]
     pub fn other(mut self, place: Place, label: impl Into<String>) -> Diagnostic {

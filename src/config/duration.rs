@@ -23,10 +23,13 @@ pub(crate) fn parse(text: &str) -> Result<Duration, Problem> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
+    if text.is_empty() {
+        return Err(Problem::new("the duration is empty"));
+    }
     if text.starts_with('-') {
         return Err(Problem::new(format!("the duration `{text}` is negative")));
     }
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return Err(
             Problem::new(format!("the duration `{text}` has no unit")).label(format!("did you mean `{text}s`?"))
         );

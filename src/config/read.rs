@@ -32,6 +32,8 @@ pub(crate) struct Reader<'n> {
     /// Entries that could not be read and are passed over in the next attempt; see [`Reader::read_stranger`].
     skipped: RefCell<HashSet<Place>>,
     collecting: Cell<bool>,
+    /// Set once the entry at fault is among the skipped, so that those around it stay.
+    attributed: Cell<bool>,
 }
 
 /// A node, and how one comes to it.
@@ -44,7 +46,7 @@ pub(crate) struct Held<'n> {
 impl<'n> Reader<'n> {
     pub(crate) fn new(findings: &'n Findings) -> Reader<'n> {
         let (held, skipped) = (RefCell::default(), RefCell::default());
-        Reader { findings, held, skipped, collecting: Cell::new(false) }
+        Reader { findings, held, skipped, collecting: Cell::new(false), attributed: Cell::new(false) }
     }
 
     /// Reads a type of ours, in which every field is an [`At`](super::located::At).
@@ -59,6 +61,7 @@ impl<'n> Reader<'n> {
         let mut failed = false;
         let value = loop {
             let known = self.skipped.borrow().len();
+            self.attributed.set(false);
             match self.attempt(held) {
                 Ok(value) => break Some(value),
                 Err(error) => self.record(error),
@@ -102,7 +105,7 @@ impl<'n> Reader<'n> {
     }
 
     fn skip(&self, place: Place) {
-        if self.collecting.get() {
+        if self.collecting.get() && !self.attributed.replace(true) {
             self.skipped.borrow_mut().insert(place);
         }
     }

@@ -22,6 +22,11 @@ enum Step {
 }
 
 impl Trail {
+    /// The way to a filter of this name.
+    pub(crate) fn filter(name: &str) -> Trail {
+        Trail::default().key(&"grpc_filters".into()).step(Step::Item(Some(name.to_owned())))
+    }
+
     pub(crate) fn key(&self, key: &Rc<str>) -> Trail {
         self.step(Step::Key(key.clone()))
     }

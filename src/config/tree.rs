@@ -166,7 +166,8 @@ impl<'a> Builder<'a> {
             let (event, span) = self.next()?;
             match event {
                 Event::StreamEnd => break,
-                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
+                Event::DocumentStart(_) if root.is_none() => {}
                 _ if root.is_some() => {
                     let error = Diagnostic::new(self.place(span), "a second document in one file");
                     return Err(error.label("Weir reads one configuration from a file").into());

@@ -39,8 +39,8 @@ pub(crate) fn diagnose(key: &str, place: Place, trail: &Trail, known: &[&str]) -
     let not_built = NOT_BUILT.iter().any(|(path, planned)| *path == keys && planned.contains(&key));
     let scope = trail.describe();
     if not_built {
-        return Diagnostic::new(place, format!("`{key}` is not built yet"))
-            .label(format!("Weir knows this key of {scope} and cannot honour it so far"));
+        return Diagnostic::new(place, format!("`{key}` of {scope} is not built yet"))
+            .label("refused, because it cannot be honoured so far");
     }
     let label = did_you_mean(key, known.iter().copied()).unwrap_or_else(|| keys_known(known));
     Diagnostic::new(place, format!("unknown key `{key}` in {scope}")).label(label)

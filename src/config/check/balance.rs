@@ -87,7 +87,7 @@ impl Checker<'_, '_> {
         match (&hash_on.metadata, &hash_on.path) {
             (Some(metadata), Some(path)) if path.value == Some(true) => {
                 let error = Diagnostic::new(path.key, "`hash_on` takes `metadata` or `path`, not both");
-                self.error(error.other(metadata.key, "the other"));
+                self.error(error.label("keep one of them").other(metadata.key, "the other"));
                 None
             }
             (Some(metadata), _) => self.metadata_key(metadata).map(plan::HashOn::Metadata),

@@ -28,6 +28,8 @@ pub(super) struct Names {
     order: Vec<String>,
     /// The key `clusters`.
     pub(super) list_place: Option<Place>,
+    /// Set when a name could not be made out: a route may mean that one, so an unknown name is no error of its own.
+    pub(super) incomplete: bool,
 }
 
 impl Names {
@@ -42,20 +44,22 @@ impl Names {
     pub(super) fn all(&self) -> impl Iterator<Item = &str> {
         self.order.iter().map(String::as_str)
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
 }
 
 impl Checker<'_, '_> {
     /// The names of all clusters, before anything refers to them.
     pub(super) fn cluster_names(&self, field: Option<&At<Vec<At<Cluster>>>>) -> Names {
-        let mut names = Names { list_place: field.map(|field| field.key), ..Names::default() };
+        let readable = field.is_some_and(|field| field.value.is_some());
+        let list_place = field.map(|field| field.key);
+        let mut names = Names { list_place, incomplete: !readable, ..Names::default() };
         let items = field.and_then(|field| field.value.as_deref()).unwrap_or_default();
         for (index, item) in items.iter().enumerate() {
             let name = item.value.as_ref().and_then(|cluster| cluster.name.as_ref());
-            let Some((name, place)) = name.and_then(|name| Some((name.value.clone()?, name.place))) else { continue };
+            let name = name.and_then(|name| Some((name.value.clone()?, name.place)));
+            let Some((name, place)) = name.filter(|(name, _)| !name.is_empty()) else {
+                names.incomplete = true;
+                continue;
+            };
             match names.by_name.get(&name) {
                 Some((_, first)) => {
                     let error = Diagnostic::new(place, format!("two clusters are named `{name}`"));

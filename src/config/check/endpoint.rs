@@ -57,7 +57,7 @@ impl Checker<'_, '_> {
         let fields: Vec<&At<String>> = match (&address.address, domains) {
             (Some(host), Some((domains, _))) => {
                 let error = Diagnostic::new(domains.key, "an endpoint has an `address` or `domains`, not both");
-                self.error(error.other(host.key, "the other"));
+                self.error(error.label("keep one of them").other(host.key, "the other"));
                 return Vec::new();
             }
             (Some(host), None) => vec![host],

@@ -107,7 +107,7 @@ impl Checker<'_, '_> {
         let held = filter.config.as_ref().and_then(|config| self.reader.held(config.value?));
         let (node, trail) = match &held {
             Some(held) => (held.node, held.trail.clone()),
-            None => (&empty, Trail::default()),
+            None => (&empty, Trail::filter(name)),
         };
         let built = self.registry.build(name, self.findings, node, trail)?;
         Some(NamedFilter { name: name.into(), filter: built, config: dump::hidden(node).into() })

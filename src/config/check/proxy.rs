@@ -50,7 +50,7 @@ impl Checker<'_, '_> {
         self.no_tls(proxy.enable_tls.as_ref());
         for (key, field) in [("tls_cert_file", &proxy.tls_cert_file), ("tls_key_file", &proxy.tls_key_file)] {
             if let Some(field) = field.as_ref().filter(|field| field.value.as_deref() != Some("")) {
-                self.not_built(key, field);
+                self.not_built(key, field, "Weir speaks plaintext to backends so far");
             }
         }
         self.proxy_notices(&proxy);

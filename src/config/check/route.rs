@@ -64,6 +64,7 @@ impl Checker<'_, '_> {
         let name = self.text(field, "cluster")?;
         match self.names.index(name) {
             Some(index) => Some((index, field.place)),
+            None if self.names.incomplete => None,
             None => {
                 self.error(self.unknown_cluster(name, field.place));
                 None
@@ -73,16 +74,13 @@ impl Checker<'_, '_> {
 
     fn unknown_cluster(&self, name: &str, place: Place) -> Diagnostic {
         let error = Diagnostic::new(place, format!("no cluster is named `{name}`"));
-        let near = closest(name, self.names.all()).and_then(|near| Some((near, self.names.place(near)?)));
-        match (near, self.names.list_place) {
-            (Some((near, place)), _) => error.label(format!("did you mean `{near}`?")).other(place, "this one"),
-            (None, Some(place)) if self.names.is_empty() => error.other(place, "there are no clusters"),
-            (None, Some(place)) => {
-                let names: Vec<String> = self.names.all().map(|name| format!("`{name}`")).collect();
-                error.other(place, format!("there is {}", names.join(", ")))
-            }
-            (None, None) => error.label("the file has no `clusters`"),
+        if let Some(near) = closest(name, self.names.all()) {
+            let error = error.label(format!("did you mean `{near}`?"));
+            return error.maybe_other(self.names.place(near), "this one");
         }
+        let names: Vec<String> = self.names.all().map(|name| format!("`{name}`")).collect();
+        let there = if names.is_empty() { "no clusters".to_owned() } else { names.join(", ") };
+        error.maybe_other(self.names.list_place, format!("what is here: {there}"))
     }
 
     /// A gRPC call is always a POST.
@@ -101,7 +99,7 @@ impl Checker<'_, '_> {
         let (field, parse): (_, fn(&str) -> _) = match (&matches.prefix, &matches.path) {
             (Some(prefix), Some(path)) => {
                 let error = Diagnostic::new(path.key, "a route has a `prefix` or a `path`, not both");
-                self.error(error.other(prefix.key, "the other"));
+                self.error(error.label("keep one of them").other(prefix.key, "the other"));
                 return None;
             }
             (Some(prefix), None) => (prefix, pattern::prefix),
@@ -137,7 +135,7 @@ impl Checker<'_, '_> {
         let header = at.value.as_ref()?;
         let scope = scope.item("header", header.name.as_ref().and_then(|name| name.value.as_deref()), at);
         if let Some(regex) = header.regex.as_ref().filter(|regex| regex.value == Some(true)) {
-            self.not_built("regex", regex);
+            self.not_built("regex", regex, "values are compared as they are so far");
         }
         let name = self.required(header.name.as_ref(), "name", &scope).and_then(|name| self.metadata_key(name));
         let values = self.required(header.values.as_ref(), "values", &scope)?;

@@ -95,7 +95,7 @@ impl Checker<'_, '_> {
             return Some(bytes);
         }
         let message = format!("`{key}` is out of range: {}", size::show(bytes));
-        let label = format!("from {} to {}{why}", size::show(*range.start()), size::show(*range.end()));
+        let label = format!("from {} to {} bytes{why}", range.start(), range.end());
         self.error(Diagnostic::new(field.place, message).label(label));
         None
     }
@@ -103,7 +103,7 @@ impl Checker<'_, '_> {
     /// A flow-control window (RFC 9113 6.9.2).
     pub(super) fn window(&self, field: Option<&At<value::Size>>, key: &str, default: u32) -> u32 {
         const LARGEST: u64 = (1 << 31) - 1;
-        let why = "; a window below HTTP/2's own 64KiB less one byte stalls peers that rely on it";
+        let why = ": HTTP/2 begins with the one and ends with the other";
         let window = self.size(field, key, 65_535..=LARGEST, why);
         window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
     }
@@ -111,7 +111,7 @@ impl Checker<'_, '_> {
     /// TLS is not there yet: only its absence can be asked for.
     pub(super) fn no_tls(&self, field: Option<&At<bool>>) {
         if let Some(field) = field.filter(|field| field.value == Some(true)) {
-            self.not_built("enable_tls", field);
+            self.not_built("enable_tls", field, "Weir speaks plaintext so far, and does not take it for TLS");
         }
     }
 }

@@ -55,10 +55,10 @@ impl<'n> NodeReader<'_, 'n> {
     fn integer(&self, least: i128, most: i128) -> Result<i128, ReadError> {
         match self.node.scalar() {
             Some(Scalar::Integer(number)) if (least..=most).contains(&number) => Ok(number),
-            Some(Scalar::Integer(_)) if least == 0 && most == i128::from(u64::MAX) => {
+            Some(Scalar::Integer(number)) if least == 0 && number < 0 => {
                 Err(self.mismatch("a whole number that is not negative"))
             }
-            Some(Scalar::Integer(_)) => Err(self.mismatch(format!("a whole number from {least} to {most}"))),
+            Some(Scalar::Integer(_)) => Err(self.mismatch(format!("a whole number up to {most}"))),
             _ => Err(self.mismatch("a whole number")),
         }
     }
@@ -82,6 +82,7 @@ impl<'n> NodeReader<'_, 'n> {
         visitor.visit_map(MapEntries::new(entries, fields, self.clone())).map_err(|error| match error {
             // The key is there; that it could not be read was recorded when it was skipped.
             ReadError::MissingKey(key) if self.node.entry(key).is_some() => ReadError::Silent,
+            ReadError::MissingKey(key) if self.reader.findings.is_guessed(self.node.place, key) => ReadError::Silent,
             error => self.placed(error),
         })
     }

@@ -1,0 +1,126 @@
+//! The example configurations of `conf/`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use weir::config::plan::{Balance, Discovery, HashOn, Probe, Rest, Segment};
+use weir::config::{Plan, load_text};
+use weir::registry::Registry;
+
+use super::{environment, load};
+
+fn text(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)).unwrap()
+}
+
+fn example(name: &str) -> Plan {
+    load(&text(name), name).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn every_example_loads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml"] {
+        assert!(names.iter().any(|found| found == name), "{name} is gone");
+    }
+    for name in names {
+        example(&name);
+    }
+}
+
+#[test]
+fn the_pixiu_file_means_what_it_says() {
+    let plan = example("pixiu.yaml");
+    let listener = &plan.listeners[0];
+    assert_eq!((&*listener.name, listener.address.to_string().as_str()), ("grpc", "0.0.0.0:8881"));
+    assert_eq!(listener.idle_timeout, Some(Duration::from_secs(5)));
+    let route = &listener.routes[0];
+    assert_eq!(route.pattern.segments, [Segment::Literal("routeguide.RouteGuide".to_owned())]);
+    assert_eq!((route.pattern.rest, route.cluster), (Rest::Any, 0));
+    assert!(listener.filters.is_empty());
+    let cluster = &plan.clusters[0];
+    assert_eq!(
+        (&*cluster.name, &cluster.balance, cluster.discovery),
+        ("test-grpc", &Balance::RoundRobin, Discovery::Static)
+    );
+    assert_eq!((cluster.endpoints[0].host.as_str(), cluster.endpoints[0].port), ("127.0.0.1", 50051));
+    assert_eq!(plan.shutdown.timeout, Duration::from_secs(60));
+    assert!(plan.admin.is_none() && plan.metrics.is_none() && plan.access_log.is_none());
+}
+
+#[test]
+fn the_pixiu_file_gets_a_notice_for_each_key_without_its_effect() {
+    let keys: Vec<String> = example("pixiu.yaml")
+        .notices
+        .iter()
+        .map(|notice| format!("{} {}", notice.place, notice.text.split('`').nth(1).unwrap()))
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "pixiu.yaml:19:25 cluster_not_found_response_code",
+            "pixiu.yaml:23:9 idle_timeout",
+            "pixiu.yaml:24:9 read_timeout",
+            "pixiu.yaml:25:9 write_timeout",
+            "pixiu.yaml:33:13 protocol_type",
+            "pixiu.yaml:36:5 step_timeout",
+            "pixiu.yaml:37:5 reject_policy",
+        ]
+    );
+}
+
+#[test]
+fn the_full_example_means_what_it_says() {
+    let plan = example("full.yaml");
+    assert_eq!(plan.workers.map(std::num::NonZeroUsize::get), Some(2));
+    assert_eq!(plan.admin.map(|admin| admin.to_string()).as_deref(), Some("127.0.0.1:9901"));
+    assert_eq!(plan.metrics.map(|metrics| metrics.to_string()).as_deref(), Some("0.0.0.0:2222"));
+    let listener = &plan.listeners[0];
+    assert_eq!(listener.max_receive_message_size, Some(16 << 20));
+    assert_eq!(listener.filters.iter().map(|filter| &*filter.name).collect::<Vec<_>>(), ["weir.filter.grpc.headers"]);
+    assert_eq!(
+        listener.routes.iter().map(|route| &*route.id).collect::<Vec<_>>(),
+        ["orders", "orders-beta", "one-method", "the-rest"]
+    );
+    let [orders, beta, cart, everything] = plan.clusters.as_slice() else { panic!("{} clusters", plan.clusters.len()) };
+    assert_eq!(orders.balance, Balance::Ring(HashOn::Metadata("x-user".parse().unwrap())));
+    assert_eq!(orders.health_checks[0].probe, Probe::Grpc { service_name: "shop.Orders".to_owned() });
+    assert_eq!(orders.connect_timeout, Duration::from_secs(1), "the cluster's own value beats the proxy's");
+    assert_eq!(beta.connect_timeout, Duration::from_secs(2), "the proxy's value where the cluster has none");
+    assert_eq!(beta.http2.keepalive_interval, Some(Duration::from_secs(300)));
+    assert_eq!(beta.http2.keepalive_timeout, Duration::from_secs(10));
+    assert_eq!(beta.http2.max_streams_per_connection, 50);
+    assert_eq!(
+        beta.endpoints.iter().map(|endpoint| endpoint.host.as_str()).collect::<Vec<_>>(),
+        ["beta-1.orders.internal", "beta-2.orders.internal"]
+    );
+    assert_eq!(cart.discovery, Discovery::LogicalDns { interval: Duration::from_secs(5) });
+    assert_eq!(everything.balance, Balance::Maglev(HashOn::Path));
+}
+
+/// What the admin listener prints is a configuration that means the same.
+#[test]
+fn a_plan_as_yaml_reads_back_as_the_same_plan() {
+    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml"] {
+        let printed = example(name).to_yaml().unwrap();
+        let again = load_text(&printed, "dump.yaml", &Registry::builtin(), &environment)
+            .unwrap_or_else(|errors| panic!("{name}: {errors}"));
+        assert_eq!(again.to_yaml().unwrap(), printed, "{name}");
+    }
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let text = text("minimal.yaml").replace(
+        "grpc_filters: [",
+        "grpc_filters: [{name: weir.filter.grpc.headers, config: {request: {set: {\
+         authorization: Bearer abc, x-api-key: abc, x-token: abc, x-plain: shown}}}}, ",
+    );
+    let printed = load(&text, "f.yaml").unwrap_or_else(|errors| panic!("{errors}")).to_yaml().unwrap();
+    assert!(!printed.contains("abc"), "{printed}");
+    assert!(printed.contains("x-plain: shown"), "{printed}");
+    assert_eq!(printed.matches("<hidden>").count(), 3, "{printed}");
+}
