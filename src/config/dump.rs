@@ -101,7 +101,7 @@ fn root(plan: &Plan) -> Value {
     ]);
     map([
         ("workers", plan.workers.and_then(|workers| some(workers.get()))),
-        ("log", plan.log_level.as_ref().map(|level| map([("level", some(level.clone()))]))),
+        ("log", Some(map([("level", some(plan.log_level.as_deref().unwrap_or("info")))]))),
         ("admin", plan.admin.map(|address| map([("address", socket(address))]))),
         ("metric", plan.metrics.map(|at| map([("enable", some(true)), ("prometheus_port", some(at.port()))]))),
         ("access_log", plan.access_log.as_ref().map(|path| map([("path", some(path.display().to_string()))]))),

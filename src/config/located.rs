@@ -170,6 +170,6 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<T>();
-        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+        schemars::json_schema!({ "if": { "type": "array" }, "then": { "items": one }, "else": one })
     }
 }

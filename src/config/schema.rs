@@ -17,6 +17,8 @@ pub fn schema(registry: &Registry) -> Value {
     let mut root = generator.into_root_schema_for::<File>();
     choose_config(&mut root, "NetworkFilter", &managers(&manager));
     choose_config(&mut root, "GrpcFilter", &filters);
+    Reflow.transform(&mut root);
+    AllowNull.transform(&mut root);
     AllowEnvironment.transform(&mut root);
     root.to_value()
 }
@@ -49,6 +51,43 @@ fn choose_config(root: &mut Schema, definition: &str, by_name: &ByName) {
     let names: Vec<&str> = by_name.iter().map(|(name, _)| *name).collect();
     if let Some(name) = filter.get_mut("properties").and_then(|properties| properties.get_mut("name")) {
         name["enum"] = json!(names);
+    }
+}
+
+/// A doc comment is broken at the width of the source; in an editor its lines have no such width.
+struct Reflow;
+
+impl Transform for Reflow {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        if let Some(Value::String(text)) = schema.as_object_mut().and_then(|object| object.get_mut("description")) {
+            let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+            *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+        }
+    }
+}
+
+/// A mapping may be left empty, as in `config:` with nothing behind it.
+///
+/// schemars says "this or null" for whatever is optional, behind which editors lose sight of what is wrong within.
+struct AllowNull;
+
+impl Transform for AllowNull {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        let Some(object) = schema.as_object_mut() else { return };
+        let null = json!({ "type": "null" });
+        let inner = match object.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([inner, other]) if *other == null => inner.as_object().cloned(),
+            _ => None,
+        };
+        if let Some(inner) = inner {
+            object.remove("anyOf");
+            object.extend(inner);
+        }
+        if object.get("type").is_some_and(|one| one == "object") {
+            object.insert("type".to_owned(), json!(["object", "null"]));
+        }
     }
 }
 

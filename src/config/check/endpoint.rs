@@ -100,12 +100,13 @@ impl Checker<'_, '_> {
         None
     }
 
-    fn weight(&self, meta: &At<BTreeMap<String, At<String>>>) -> u32 {
+    fn weight(&self, meta: &At<BTreeMap<String, Option<At<String>>>>) -> u32 {
         let Some(labels) = &meta.value else { return 1 };
         for (label, field) in labels.iter().filter(|(label, _)| *label != "weight") {
-            self.notice(field.key, format!("the label `{label}` has no effect"));
+            let place = field.as_ref().map_or(meta.key, |field| field.key);
+            self.notice(place, format!("the label `{label}` has no effect"));
         }
-        let Some(field) = labels.get("weight") else { return 1 };
+        let Some(Some(field)) = labels.get("weight") else { return 1 };
         let Some(text) = &field.value else { return 1 };
         match text.parse::<u64>() {
             Ok(number) => {
@@ -130,7 +131,7 @@ impl Checker<'_, '_> {
         let Some(endpoints) = &cluster.endpoints else { return };
         let unlabelled = |at: &At<Endpoint>| {
             let labels = at.value.as_ref().and_then(|endpoint| endpoint.meta.as_ref()?.value.as_ref());
-            labels.is_none_or(|labels| !labels.contains_key("weight"))
+            labels.is_none_or(|labels| labels.get("weight").is_none_or(Option::is_none))
         };
         if let Some(endpoint) = endpoints.value.as_deref().unwrap_or_default().iter().find(|at| unlabelled(at)) {
             self.notice(endpoint.place, "an endpoint without `meta.weight` has weight 1");

@@ -79,11 +79,14 @@ pub(crate) struct Endpoint {
     pub(crate) socket_address: Option<At<EndpointAddress>>,
     /// Facts about it.
     #[schemars(with = "Option<Meta>")]
-    pub(crate) meta: Option<At<BTreeMap<String, At<String>>>>,
+    pub(crate) meta: Option<At<BTreeMap<String, Option<At<String>>>>>,
     /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
-    #[serde(alias = "ID")]
     #[allow(dead_code, reason = "for the reader of the file alone")]
     pub(crate) id: Option<At<String>>,
+    /// The same as `id`, as Pixiu spells it.
+    #[serde(rename = "ID")]
+    #[allow(dead_code, reason = "for the reader of the file alone")]
+    pub(crate) upper_id: Option<At<String>>,
     /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
     #[allow(dead_code, reason = "for the reader of the file alone")]
     pub(crate) name: Option<At<String>>,
@@ -141,8 +144,8 @@ pub(crate) struct HealthCheck {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClusterHttp2 {
-    /// How much of one call's responses may be under way without being read. 64KiB at least, 2GiB less one byte at
-    /// most.
+    /// How much of one call's responses may be under way without being read. 65535 bytes at least, 2GiB less
+    /// one byte at most.
     #[schemars(extend("default" = "256KiB"))]
     pub(crate) stream_window: Option<At<Size>>,
     /// How many calls share a connection. The backend's own limit counts too.

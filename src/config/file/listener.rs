@@ -107,8 +107,8 @@ pub(crate) struct ListenerHttp2 {
     /// How many calls a client may have open on one connection.
     #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 1000))]
     pub(crate) max_concurrent_streams: Option<At<u64>>,
-    /// How much of one call's requests may be under way without being read. 64KiB at least, 2GiB less one byte at
-    /// most.
+    /// How much of one call's requests may be under way without being read. 65535 bytes at least, 2GiB less
+    /// one byte at most.
     #[schemars(extend("default" = "256KiB"))]
     pub(crate) stream_window: Option<At<Size>>,
     /// The same for all calls of a connection together.

@@ -73,12 +73,19 @@ impl<'n> NodeReader<'_, 'n> {
     fn items(self) -> Result<Items<'n, Self>, ReadError> {
         match &self.node.value {
             Value::Sequence(items) => Ok(Items { items: items.iter(), owner: self }),
+            // A key with nothing behind it, as when all that stood there was commented out.
+            _ if self.node.is_null() => Ok(Items { items: [].iter(), owner: self }),
             _ => Err(self.mismatch("a list")),
         }
     }
 
     fn map<V: Visitor<'n>>(self, fields: Option<&'static [&'static str]>, visitor: V) -> Result<V::Value, ReadError> {
-        let Value::Mapping(entries) = &self.node.value else { return Err(self.mismatch("a mapping")) };
+        let entries = match &self.node.value {
+            Value::Mapping(entries) => entries,
+            // As in `items`.
+            _ if self.node.is_null() => &[][..],
+            _ => return Err(self.mismatch("a mapping")),
+        };
         visitor.visit_map(MapEntries::new(entries, fields, self.clone())).map_err(|error| match error {
             // The key is there; that it could not be read was recorded when it was skipped.
             ReadError::MissingKey(key) if self.node.entry(key).is_some() => ReadError::Silent,
