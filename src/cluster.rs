@@ -60,7 +60,7 @@ static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
 impl Cluster {
     /// A cluster without endpoints.
     pub(crate) fn new(index: usize, plan: plan::Cluster, workers: usize) -> Cluster {
-        let balancer = Balancer::new(&plan.balance, &[]);
+        let balancer = Balancer::new(&plan.balance, plan.consistent, &[]);
         Cluster {
             index,
             plan,
@@ -113,7 +113,7 @@ impl Cluster {
     }
 
     fn publish(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let balancer = Balancer::new(&self.plan.balance, &endpoints);
+        let balancer = Balancer::new(&self.plan.balance, self.plan.consistent, &endpoints);
         self.members.store(Arc::new(Members { endpoints, balancer }));
         self.version.fetch_add(1, Ordering::Release);
     }

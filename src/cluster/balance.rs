@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Endpoint;
 use super::hashing::{self, Maglev, Ring};
-use crate::config::plan::{Balance, HashOn};
+use crate::config::plan::{Balance, Consistent, HashOn};
 
 /// A cluster's policy over the endpoints that are up. Rebuilt when they change, never during a call.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Question<'a> {
 }
 
 impl Balancer {
-    pub(crate) fn new(balance: &Balance, endpoints: &[Arc<Endpoint>]) -> Balancer {
+    pub(crate) fn new(balance: &Balance, consistent: Consistent, endpoints: &[Arc<Endpoint>]) -> Balancer {
         let up: Vec<usize> = (0..endpoints.len()).filter(|at| endpoints[*at].is_healthy()).collect();
         let named = || up.iter().map(|at| (&*endpoints[*at].label, endpoints[*at].weight));
         let policy = match balance {
@@ -56,8 +56,8 @@ impl Balancer {
                     .collect(),
             ),
             Balance::LeastRequest => Policy::LeastRequest,
-            Balance::Ring(hash_on) => Policy::Ring(Ring::new(named()), hash_on.clone()),
-            Balance::Maglev(hash_on) => Policy::Maglev(Maglev::new(named()), hash_on.clone()),
+            Balance::Ring(hash_on) => Policy::Ring(Ring::new(named(), consistent.replicas), hash_on.clone()),
+            Balance::Maglev(hash_on) => Policy::Maglev(Maglev::new(named(), consistent.table_size), hash_on.clone()),
         };
         Balancer { up, policy }
     }
@@ -156,8 +156,10 @@ mod tests {
             .collect()
     }
 
+    const SIZES: Consistent = Consistent { replicas: None, table_size: 65_537 };
+
     fn counts(balance: &Balance, endpoints: &[Arc<Endpoint>], calls: usize) -> Vec<usize> {
-        let balancer = Balancer::new(balance, endpoints);
+        let balancer = Balancer::new(balance, SIZES, endpoints);
         let turn = Turn::new();
         let metadata = http::HeaderMap::new();
         let mut counts = vec![0; endpoints.len()];
@@ -183,6 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn the_size_of_a_table_is_the_configured_one() {
+        let endpoints = endpoints(&[1, 1]);
+        let share = |balance: &Balance, consistent: Consistent| {
+            let balancer = Balancer::new(balance, consistent, &endpoints);
+            match balancer.policy {
+                Policy::Ring(ring, _) => ring.points(),
+                Policy::Maglev(table, _) => table.slots(),
+                _ => 0,
+            }
+        };
+        let small = Consistent { replicas: Some(1), table_size: 3 };
+        assert_eq!(share(&Balance::Ring(HashOn::Path), small), 2);
+        assert_eq!(share(&Balance::Ring(HashOn::Path), SIZES), 1024);
+        assert_eq!(share(&Balance::Maglev(HashOn::Path), small), 3);
+        assert_eq!(share(&Balance::Maglev(HashOn::Path), SIZES), 65_537);
+    }
+
+    #[test]
     fn weights_are_shares() {
         for balance in [Balance::WeightedRandom, Balance::Ring(HashOn::Path), Balance::Maglev(HashOn::Path)] {
             let counts = counts(&balance, &endpoints(&[1, 3]), 8000);
@@ -205,7 +225,7 @@ mod tests {
         let pick = |balance: &Balance, path: &str| {
             let metadata = http::HeaderMap::new();
             let question = Question { path, metadata: &metadata };
-            Balancer::new(balance, &endpoints).pick(&endpoints, &Turn::new(), &question, |_| false).expect("up")
+            Balancer::new(balance, SIZES, &endpoints).pick(&endpoints, &Turn::new(), &question, |_| false).expect("up")
         };
         for balance in [Balance::Ring(HashOn::Path), Balance::Maglev(HashOn::Path)] {
             let before: Vec<usize> = (0..40).map(|key| pick(&balance, &format!("/s/m{key}"))).collect();
@@ -222,10 +242,10 @@ mod tests {
     fn nothing_up_is_nothing_picked() {
         let metadata = http::HeaderMap::new();
         let question = Question { path: "/s/m", metadata: &metadata };
-        let balancer = Balancer::new(&Balance::RoundRobin, &[]);
+        let balancer = Balancer::new(&Balance::RoundRobin, SIZES, &[]);
         assert_eq!(balancer.pick(&[], &Turn::new(), &question, |_| false), None);
         let one = endpoints(&[1]);
-        let balancer = Balancer::new(&Balance::RoundRobin, &one);
+        let balancer = Balancer::new(&Balance::RoundRobin, SIZES, &one);
         assert_eq!(balancer.pick(&one, &Turn::new(), &question, |_| true), None);
     }
 }

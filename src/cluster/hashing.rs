@@ -6,9 +6,6 @@ const RING_POINTS: u64 = 1024;
 /// A single endpoint's points, at least: fewer would make its share a matter of luck.
 const POINTS_EACH: u64 = 160;
 
-/// Size of Maglev's table, a prime: large against the number of endpoints, as the paper asks.
-const TABLE: usize = 65_537;
-
 /// A point of the ring or the table leads to a place in the list it was built from.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -22,11 +19,11 @@ pub(super) struct Maglev {
 }
 
 impl Ring {
-    /// A ring over names and weights.
-    pub(super) fn new<'a>(members: impl Iterator<Item = (&'a str, u32)> + Clone) -> Ring {
+    /// A ring over names and weights, on which the least weight has `replicas` points.
+    pub(super) fn new<'a>(members: impl Iterator<Item = (&'a str, u32)> + Clone, replicas: Option<u32>) -> Ring {
         let count = members.clone().count().max(1) as u64;
         let least = members.clone().map(|(_, weight)| u64::from(weight)).min().unwrap_or(1).max(1);
-        let each = POINTS_EACH.max(RING_POINTS / count);
+        let each = replicas.map_or(POINTS_EACH.max(RING_POINTS / count), u64::from);
         let mut points = Vec::new();
         for (place, (name, weight)) in (0_u32..).zip(members) {
             // A weight of a thousand times the least is capped, or one endpoint's points would fill memory.
@@ -37,6 +34,11 @@ impl Ring {
         Ring { points }
     }
 
+    #[cfg(test)]
+    pub(super) fn points(&self) -> usize {
+        self.points.len()
+    }
+
     /// The place that owns this hash.
     pub(super) fn at(&self, hash: u64) -> usize {
         let next = self.points.partition_point(|(point, _)| *point < hash);
@@ -45,34 +47,36 @@ impl Ring {
 }
 
 impl Maglev {
-    /// A table over names and weights.
-    pub(super) fn new<'a>(members: impl Iterator<Item = (&'a str, u32)> + Clone) -> Maglev {
+    /// A table over names and weights. `size` is a prime, and large against the number of members, as the paper asks.
+    pub(super) fn new<'a>(members: impl Iterator<Item = (&'a str, u32)> + Clone, size: u32) -> Maglev {
         struct Wish {
             next: usize,
             step: usize,
             weight: f64,
             turns: f64,
         }
+        let length = size as usize;
+        let size = u64::from(size);
         let most = members.clone().map(|(_, weight)| weight).max().unwrap_or(1).max(1);
         let mut wishes: Vec<Wish> = members
             .map(|(name, weight)| Wish {
-                next: (hash(name.as_bytes(), 0) % TABLE as u64) as usize,
-                step: (hash(name.as_bytes(), 1) % (TABLE as u64 - 1) + 1) as usize,
+                next: (hash(name.as_bytes(), 0) % size) as usize,
+                step: (hash(name.as_bytes(), 1) % (size - 1) + 1) as usize,
                 weight: f64::from(weight) / f64::from(most),
                 turns: 0.0,
             })
             .collect();
-        let mut table = vec![u32::MAX; TABLE];
-        let mut filled = if wishes.is_empty() { TABLE } else { 0 };
-        while filled < TABLE {
+        let mut table = vec![u32::MAX; length];
+        let mut filled = if wishes.is_empty() { length } else { 0 };
+        while filled < length {
             for (place, wish) in (0_u32..).zip(&mut wishes) {
                 wish.turns += wish.weight;
-                if wish.turns < 1.0 || filled == TABLE {
+                if wish.turns < 1.0 || filled == length {
                     continue;
                 }
                 wish.turns -= 1.0;
                 while table[wish.next] != u32::MAX {
-                    wish.next = (wish.next + wish.step) % TABLE;
+                    wish.next = (wish.next + wish.step) % length;
                 }
                 table[wish.next] = place;
                 filled += 1;
@@ -81,9 +85,14 @@ impl Maglev {
         Maglev { table }
     }
 
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.table.len()
+    }
+
     /// The place that owns this hash.
     pub(super) fn at(&self, hash: u64) -> usize {
-        self.table[(hash % TABLE as u64) as usize] as usize
+        self.table[(hash % self.table.len() as u64) as usize] as usize
     }
 }
 

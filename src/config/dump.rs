@@ -207,7 +207,7 @@ fn cluster(cluster: &Cluster) -> Value {
 }
 
 fn consistent(consistent: Consistent) -> Value {
-    map([("replica_num", some(consistent.replicas)), ("maglev_table_size", some(consistent.table_size))])
+    map([("replica_num", consistent.replicas.and_then(some)), ("maglev_table_size", some(consistent.table_size))])
 }
 
 fn upstream(http2: &UpstreamHttp2) -> Value {

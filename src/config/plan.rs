@@ -226,8 +226,8 @@ pub enum HashOn {
 /// How large the table of a hashing policy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consistent {
-    /// How often an endpoint of weight 1 stands on a ring.
-    pub replicas: u32,
+    /// How often the endpoint of the least weight stands on a ring; `None` leaves it to the number of endpoints.
+    pub replicas: Option<u32>,
     /// The number of slots of a Maglev table; prime.
     pub table_size: u32,
 }

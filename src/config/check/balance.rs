@@ -123,7 +123,8 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(at.place, format!("`maglev_table_size` must be a prime number: {table_size}"));
             self.error(error.label(format!("the next one is {}", next_prime(table_size))));
         }
-        plan::Consistent { replicas: self.number(replicas, "replica_num", 1..=10_000, 160), table_size }
+        let replicas = replicas.and_then(|at| self.in_range(at, "replica_num", 1..=1000));
+        plan::Consistent { replicas: replicas.and_then(|replicas| u32::try_from(replicas).ok()), table_size }
     }
 }
 

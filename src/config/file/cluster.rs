@@ -60,8 +60,9 @@ pub(crate) struct HashOn {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Consistent {
-    /// `RingHashing`: how often an endpoint of weight 1 stands on the ring.
-    #[schemars(range(min = 1, max = 10000), extend("default" = 160))]
+    /// `RingHashing`: how often the endpoint of the least weight stands on the ring. More spread calls more evenly.
+    /// Default: as often as makes 1024 points, and at least 160 times.
+    #[schemars(range(min = 1, max = 1000))]
     pub(crate) replica_num: Option<At<u64>>,
     /// `MaglevHashing`: the size of the table, a prime number.
     #[schemars(range(min = 2, max = 5_000_011), extend("default" = 65537))]
