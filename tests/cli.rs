@@ -1,8 +1,9 @@
 //! The command line as a script sees it: exit status, stdout and stderr.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// What a command came to.
 struct Outcome {
@@ -96,6 +97,38 @@ fn the_environment_stands_in_for_a_flag() {
         let outcome = weir(&["run", "-c", "conf/minimal.yaml"], &[(name, value)]);
         assert_eq!(outcome.status, 2, "{name}={value}");
     }
+}
+
+/// The words of `ready: ...` about workers, of a gateway that is ended then.
+fn workers_of(arguments: &[&str], environment: &[(&str, &str)], config: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.yaml");
+    std::fs::write(&path, config).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .arg("run")
+        .arg("-c")
+        .arg(&path)
+        .args(arguments)
+        .env_remove("WEIR_WORKERS")
+        .envs(environment.iter().copied())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let ready = lines.into_iter().find(|line| line.starts_with("ready: "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ready.unwrap().rsplit(", ").next().unwrap().to_owned()
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_file() {
+    let minimal = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml")).unwrap();
+    let config = format!("workers: 2\n{}", minimal.replace("port: 8881", "port: 0"));
+    assert_eq!(workers_of(&[], &[], &config), "2 workers");
+    assert_eq!(workers_of(&[], &[("WEIR_WORKERS", "3")], &config), "3 workers");
+    assert_eq!(workers_of(&["--workers", "1"], &[("WEIR_WORKERS", "3")], &config), "1 worker");
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod mutations;
 mod schema;
 #[path = "config/strangers.rs"]
 mod strangers;
+#[path = "config/yaml.rs"]
+mod yaml;
 
 use weir::config::{Diagnostics, Plan, load_text};
 use weir::registry::Registry;

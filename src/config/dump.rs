@@ -9,7 +9,7 @@ use super::plan::{
     Balance, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck, Listener, NamedFilter,
     Plan, Probe, Rest, Route, Segment, UpstreamHttp2,
 };
-use super::tree::{self, Node};
+use super::tree::{self, Node, Style};
 use super::{duration, size};
 use crate::registry::PROXY;
 
@@ -38,11 +38,11 @@ pub(super) fn hidden(node: &Node) -> String {
 fn value(node: &Node) -> Value {
     match &node.value {
         tree::Value::Broken => Value::Null,
-        tree::Value::Scalar { text, plain: false } => Value::String(text.to_string()),
-        tree::Value::Scalar { text, plain: true } => serde_yaml::from_str(text)
+        tree::Value::Scalar { text, style: Style::Plain } => serde_yaml::from_str(text)
             .ok()
             .filter(|value| !is_collection(value))
             .unwrap_or_else(|| text.as_ref().into()),
+        tree::Value::Scalar { text, .. } => Value::String(text.to_string()),
         tree::Value::Sequence(items) => Value::Sequence(items.iter().map(value).collect()),
         tree::Value::Mapping(entries) => {
             let pair = |entry: &tree::Entry| {

@@ -29,15 +29,27 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
-    /// A scalar after expansion; `plain` ones may be other than text.
+    /// A scalar after expansion.
     Scalar {
         text: Rc<str>,
-        plain: bool,
+        style: Style,
     },
     Sequence(Rc<[Node]>),
     Mapping(Rc<[Entry]>),
     /// A scalar whose text could not be made out; the reason is among the findings.
     Broken,
+}
+
+/// How a scalar is written, as far as its type depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// It has the type that it looks like.
+    Plain,
+    /// It is text.
+    Quoted,
+    /// Text with a variable in it, which inside `{}` has to be quoted even where a number is meant: it is text, unless
+    /// another type is asked for.
+    QuotedVariable,
 }
 
 /// A key and its value.
@@ -52,9 +64,17 @@ impl Node {
     /// The scalar type; `None` for a collection.
     pub(crate) fn scalar(&self) -> Option<Scalar> {
         match &self.value {
-            Value::Scalar { text, plain: true } => Some(Scalar::of(text)),
-            Value::Scalar { plain: false, .. } => Some(Scalar::Text),
+            Value::Scalar { text, style: Style::Plain } => Some(Scalar::of(text)),
+            Value::Scalar { .. } => Some(Scalar::Text),
             Value::Sequence(_) | Value::Mapping(_) | Value::Broken => None,
+        }
+    }
+
+    /// The scalar type where one is asked for that is not text.
+    pub(crate) fn typed_scalar(&self) -> Option<Scalar> {
+        match &self.value {
+            Value::Scalar { text, style: Style::Plain | Style::QuotedVariable } => Some(Scalar::of(text)),
+            _ => self.scalar(),
         }
     }
 
@@ -121,7 +141,10 @@ pub(crate) fn parse(source: &str, env: Env<'_>, findings: &Findings) -> Option<N
     };
     match builder.document() {
         Ok(node) => Some(node),
-        Err(Fatal(diagnostic)) => {
+        Err(Fatal(mut diagnostic)) => {
+            if diagnostic.label.is_none() && builder.line(diagnostic.place.line).contains("${") {
+                diagnostic.label = Some("inside `{}` and `[]`, a `${NAME}` must stand in quotes".to_owned());
+            }
             findings.error(*diagnostic);
             None
         }
@@ -229,11 +252,12 @@ impl<'a> Builder<'a> {
             }
         };
         match expand(text, self.env) {
-            Ok(None) => Value::Scalar { text: text.into(), plain },
+            Ok(None) => Value::Scalar { text: text.into(), style: if plain { Style::Plain } else { Style::Quoted } },
             // A variable that is empty must not pass for a key that was left out.
             Ok(Some(expanded)) => {
                 let plain = plain && Scalar::of(&expanded) != Scalar::Null;
-                Value::Scalar { text: expanded.into(), plain }
+                let style = if plain { Style::Plain } else { Style::QuotedVariable };
+                Value::Scalar { text: expanded.into(), style }
             }
             Err(error) => {
                 let place = self.find(&error.reference, place);

@@ -9,8 +9,8 @@ use super::trail::Trail;
 ///
 /// They are refused and not ignored: a configuration that asks for TLS must not run without.
 const NOT_BUILT: &[(&str, &[&str])] = &[
-    ("", &["dynamic_resources", "tracing", "trace", "wasm", "config-center", "nacos"]),
-    ("static_resources", &["adapters", "pprofConf", "runtimes"]),
+    ("", &["dynamic_resources", "tracing", "trace", "wasm", "config-center"]),
+    ("static_resources", &["adapters", "pprofConf"]),
     ("static_resources.listeners.config", &["tls", "max_header_bytes"]),
     ("static_resources.listeners.address.socket_address", &["domains", "certs_dir", "resolver_name"]),
     (
@@ -30,7 +30,6 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
         "static_resources.listeners.filter_chains.filters.config.route_config.routes.route",
         &["timeout", "retry_policy", "weighted_clusters", "prefix_rewrite", "host_rewrite"],
     ),
-    ("metric", &["prometheus_path", "prometheus_address"]),
 ];
 
 /// The error for `key` where only `known` keys may stand.

@@ -12,7 +12,7 @@ use crate::config::located::{AT, ONE_OR_MANY, RAW};
 use crate::config::place::Place;
 use crate::config::scalar::Scalar;
 use crate::config::trail::Trail;
-use crate::config::tree::{Node, Value};
+use crate::config::tree::{Node, Style, Value};
 
 #[derive(Clone)]
 pub(crate) struct NodeReader<'r, 'n> {
@@ -42,9 +42,11 @@ impl<'n> NodeReader<'_, 'n> {
         match &self.node.value {
             Value::Mapping(_) => ("a mapping".to_owned(), None),
             Value::Sequence(_) => ("a list".to_owned(), None),
-            Value::Scalar { text, plain: true } if Scalar::of(text) == Scalar::Null => ("nothing".to_owned(), None),
-            Value::Scalar { text, plain: true } => (format!("`{text}`"), boolean_of_yaml_1_1(text)),
-            Value::Scalar { text, plain: false } if Scalar::of(text) != Scalar::Text => {
+            Value::Scalar { text, style: Style::Plain } if Scalar::of(text) == Scalar::Null => {
+                ("nothing".to_owned(), None)
+            }
+            Value::Scalar { text, style: Style::Plain } => (format!("`{text}`"), boolean_of_yaml_1_1(text)),
+            Value::Scalar { text, style: Style::Quoted } if Scalar::of(text) != Scalar::Text => {
                 (format!("the text `{text}`"), Some("write it without quotes".to_owned()))
             }
             Value::Scalar { text, .. } => (format!("the text `{text}`"), None),
@@ -53,7 +55,7 @@ impl<'n> NodeReader<'_, 'n> {
     }
 
     fn integer(&self, least: i128, most: i128) -> Result<i128, ReadError> {
-        match self.node.scalar() {
+        match self.node.typed_scalar() {
             Some(Scalar::Integer(number)) if (least..=most).contains(&number) => Ok(number),
             Some(Scalar::Integer(number)) if least == 0 && number < 0 => {
                 Err(self.mismatch("a whole number that is not negative"))
@@ -144,7 +146,7 @@ impl<'n> Deserializer<'n> for NodeReader<'_, 'n> {
     }
 
     fn deserialize_bool<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.node.scalar() {
+        match self.node.typed_scalar() {
             Some(Scalar::Bool(value)) => visitor.visit_bool(value).map_err(|error: ReadError| self.placed(error)),
             _ => Err(self.mismatch("`true` or `false`")),
         }
@@ -156,7 +158,7 @@ impl<'n> Deserializer<'n> for NodeReader<'_, 'n> {
 
     fn deserialize_f64<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, ReadError> {
         #[allow(clippy::cast_precision_loss, reason = "a whole number where a fraction is meant")]
-        let value = match self.node.scalar() {
+        let value = match self.node.typed_scalar() {
             Some(Scalar::Float(value)) => value,
             Some(Scalar::Integer(number)) => number as f64,
             _ => return Err(self.mismatch("a number")),
