@@ -135,7 +135,7 @@ def library(at):
 def timed_out(target, at, kind, script):
     key = at.key("deadline")
     with channel(target) as on:
-        call = start(on, kind, metadata=script_metadata(key, script), timeout=0.2)
+        call = start(on, kind, metadata=script_metadata(key, script), timeout=0.1)
         messages = []
         if kind.endswith("_stream"):
             read(call, messages)

@@ -150,7 +150,7 @@ def as_they_come(at):
         key = at.key("timing")
         script = [HEADERS, ["go"], MESSAGE, ["go"], MESSAGE, ["go"], TRAILERS]
         async with connected(target) as connection:
-            stream = connection.open(key, script)
+            stream = connection.open(key, script, end=True)
             for sight in (["HEADERS"], ["HEADERS", "DATA 8"], ["HEADERS", "DATA 16"]):
                 await stream.until(lambda: stream.events == sight)
                 await connection.go(key)
@@ -164,7 +164,8 @@ def half_a_message(at):
         key = at.key("half")
         first, second = (base64.b64encode(part).decode() for part in (message(b"0123456789")[:9], b"456789"))
         async with connected(target) as connection:
-            stream = connection.open(key, [HEADERS, ["data", first], ["go"], ["data", second], TRAILERS])
+            script = [HEADERS, ["data", first], ["go"], ["data", second], TRAILERS]
+            stream = connection.open(key, script, end=True)
             await stream.until(lambda: stream.data_bytes == 9)
             await connection.go(key)
             return seen(await ended(stream))
