@@ -27,17 +27,17 @@ const WORKERS: [usize; 2] = [1, 2];
 ///
 /// When anything differs from what is expected, or a gateway from direct; the error is a table of the differences.
 pub fn check(program: &str, suite: &str) -> Result<()> {
-    let lab = Lab::start("60s")?;
+    let lab = Lab::start("timeout: 60s")?;
     lab.run(program, suite)?.check().with_context(|| lab.printed())
 }
 
-/// Runs one suite that makes the gateways drain for at most `timeout`, and waits for their ends.
+/// Runs one suite that makes the gateways drain, with these settings of `shutdown_config`, and waits for their ends.
 ///
 /// # Errors
 ///
 /// When anything differs from what is expected, or a gateway does not end with this exit code.
-pub fn check_drain(suite: &str, timeout: &str, exit_code: i32) -> Result<()> {
-    let mut lab = Lab::start(timeout)?;
+pub fn check_drain(suite: &str, shutdown: &str, exit_code: i32) -> Result<()> {
+    let mut lab = Lab::start(shutdown)?;
     lab.run("drain", suite)?.check().with_context(|| lab.printed())?;
     for (name, gateway) in &mut lab.gateways {
         let status = gateway.process.wait()?;
@@ -58,12 +58,12 @@ struct Lab {
 }
 
 impl Lab {
-    fn start(drain_timeout: &str) -> Result<Lab> {
+    fn start(shutdown: &str) -> Result<Lab> {
         let backend = Process::start("the raw backend", &mut python("raw_backend.py")?)?;
         let ports: Value = backend.wait_line("a JSON object", |line| serde_json::from_str(line).ok())?;
         let services = ports["services"].clone();
         let control = ports["control"].as_str().context("the raw backend has a control port")?.to_owned();
-        let yaml = config::yaml(&services, drain_timeout)?;
+        let yaml = config::yaml(&services, shutdown)?;
         let start = |workers: usize| -> Result<(String, Gateway)> {
             let gateway = Gateway::start_with(&yaml, &["--workers", &workers.to_string()])?;
             Ok((format!("workers: {workers}"), gateway))

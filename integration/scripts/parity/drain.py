@@ -11,7 +11,7 @@ import urllib.request
 import lab
 from framing import HEADERS, MESSAGE, PLAIN, TRAILERS
 from http2_peer import LARGEST_WINDOW
-from raw_client import case, connected, ended, seen
+from raw_client import case, connected, ended, last, seen
 
 FOREVER = ["await", "rst"]
 OPEN = {"frames": ["HEADERS", "DATA 16", "HEADERS END_STREAM"], "status": "0"}
@@ -72,8 +72,36 @@ def drained(at, number):
     return case(run)
 
 
+def delayed(at):
+    """Listeners accept until the delay is over, and what they accept is told to go elsewhere, and served."""
+    at.through_only("a delay", accepted_late(at), {"late call": "0", "goaway": True, "accepts after the delay": False})
+
+
+def accepted_late(at):
+    async def run(target):
+        key = at.key("delay")
+        async with connected(target) as connection:
+            stream = connection.open(key, [HEADERS, MESSAGE, ["go"], MESSAGE, TRAILERS], end=True)
+            await stream.until(lambda: stream.data_bytes == 8)
+            os.kill(target.gateway["pid"], signal.SIGTERM)
+            await connection.peer.signal.until(lambda: connection.peer.goaways)
+            async with connected(target) as late:
+                call = await ended(late.open(at.key("late"), PLAIN, end=True))
+                await late.peer.signal.until(lambda: late.peer.goaways)
+                result = {"late call": brief(call)["status"], "goaway": bool(late.peer.goaways)}
+            end = time.monotonic() + 5
+            while await connects(target) and time.monotonic() < end:
+                await asyncio.sleep(0.05)
+            result["accepts after the delay"] = await connects(target)
+            await connection.go(key)
+            await ended(stream)
+            return {**result, "stream": brief(stream)}
+
+    return case(run)
+
+
 def brief(stream):
-    return {"frames": seen(stream)["frames"], "status": dict(stream.blocks[-1]).get("grpc-status")}
+    return {"frames": seen(stream)["frames"], "status": last(stream).get("grpc-status")}
 
 
 async def ready(target):
@@ -137,7 +165,13 @@ def cut(at, signals):
 # The first ten bytes of a message.
 HALF = "AAAAAAoxMjM0NQ=="
 
-SUITES = {"graceful": graceful, "interrupted": interrupted, "out_of_time": out_of_time, "second_signal": second_signal}
+SUITES = {
+    "graceful": graceful,
+    "interrupted": interrupted,
+    "delayed": delayed,
+    "out_of_time": out_of_time,
+    "second_signal": second_signal,
+}
 
 if __name__ == "__main__":
     lab.main(SUITES)

@@ -99,7 +99,7 @@ def attempt(run, target):
 def fields(headers, without=()):
     """A header list for comparison: sorted by name; the order of values of one name is kept."""
     skipped = (*STEERING, *without)
-    return sorted([pair for pair in headers or [] if pair[0] not in skipped], key=lambda pair: pair[0])
+    return sorted([list(pair) for pair in headers or [] if pair[0] not in skipped], key=lambda pair: pair[0])
 
 
 def main(suites):

@@ -4,7 +4,7 @@ import lab
 from framing import HALF_CLOSE, HEADERS, MESSAGE, PLAIN, TRAILERS
 from grpc_client import run
 from lab import fields
-from raw_client import case, connected, ended, message, reset, seen
+from raw_client import case, connected, ended, last, message, reset, seen
 
 PROTOCOL_ERROR, CANCEL = 1, 8
 UNREACHABLE = ("raw.Refused", "raw.Silent", "raw.Unresolvable")
@@ -64,8 +64,8 @@ def answer(at, path, half_closes=True):
         async with connected(target) as connection:
             stream = connection.open(key, PLAIN, path=path, end=half_closes)
             await (ended if half_closes else reset)(stream)
-            block = fields((stream.blocks or [[]])[-1])
-            found = dict(block)
+            found = last(stream)
+            block = fields(found.items())
             return {
                 "frames": seen(stream)["frames"],
                 "block": [pair for pair in block if pair[0] != "grpc-message"],
@@ -127,7 +127,7 @@ def refused(at, **how):
         async with connected(target) as connection:
             stream = connection.open(key, PLAIN, end=True, **how)
             await ended(stream)
-            found = dict((stream.blocks or [[]])[-1])
+            found = last(stream)
             reached = bool(target.control.calls(key))
             return {"http": found.get(":status"), "status": found.get("grpc-status"), "reached": reached, **seen(stream)}
 
@@ -204,7 +204,7 @@ def beside(at, **how):
             await connection.go(other)
             await ended(going)
             calls = target.control.calls(key)
-            answered = dict((bad.blocks or [[]])[-1])
+            answered = last(bad)
             return {
                 "other call": seen(going)["frames"],
                 "goaway": connection.peer.goaways,
@@ -242,7 +242,7 @@ def sized(at, script, payload=message()):
             stream = connection.open(key, script)
             await connection.peer.data(stream, payload, end=True)
             await ended(stream)
-            found = dict((stream.blocks or [[]])[-1])
+            found = last(stream)
             text = found.get("grpc-message", "")
             result = {"status": found.get("grpc-status"), "data": stream.data_bytes}
             if result["status"] == "8":

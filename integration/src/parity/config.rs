@@ -9,7 +9,7 @@ const LIMITS: &str = "      config: {max_receive_message_size: 1000, max_send_me
 
 /// An admin listener, a listener that limits nothing, one that limits messages to 1,000 bytes, and a route and a cluster
 /// for each of `services` (an object of service and address).
-pub(super) fn yaml(services: &Value, drain_timeout: &str) -> Result<String> {
+pub(super) fn yaml(services: &Value, shutdown: &str) -> Result<String> {
     let services = services.as_object().context("the raw backend has services")?;
     let routes: String = services
         .keys()
@@ -23,7 +23,7 @@ pub(super) fn yaml(services: &Value, drain_timeout: &str) -> Result<String> {
     Ok(format!(
         "admin: {{address: {{socket_address: {{address: 127.0.0.1, port: 0}}}}}}
 static_resources:
-  shutdown_config: {{timeout: {drain_timeout}}}
+  shutdown_config: {{{shutdown}}}
   listeners:
 {listeners}  clusters:
 {clusters}"
