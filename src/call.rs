@@ -143,11 +143,6 @@ async fn finish(record: &mut Record, mut client: Client, mut watch: Watch, attem
     let at_boundary = attempted.at_boundary;
     match attempted.end {
         End::Complete(code) => record.end(code, Ending::Backend),
-        // Once a part of the response was sent, a client must not take the call for one that was never processed.
-        End::Reset(Reason::REFUSED_STREAM) if client.has_begun() => {
-            let status = Status::new(Code::Unavailable, "the backend refused the stream after its response had begun");
-            end_early(record, client, &mut watch, at_boundary, &status, Ending::Backend).await;
-        }
         End::Reset(reason) => {
             record.end(status::of_reset(reason), Ending::Backend);
             reset(client, &mut watch, reason).await;

@@ -7,83 +7,102 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
 use crate::process::Process;
 use crate::tools;
 
+mod config;
 pub mod table;
 
 use table::Table;
 
-/// A raw backend, and a gateway in front of it.
+/// How many workers the gateways have, one gateway each: what time can change, a second worker can change too.
+const WORKERS: [usize; 2] = [1, 2];
+
+/// Runs one suite of one program, such as `resets` of `parity`, against a backend and gateways of its own.
+///
+/// # Errors
+///
+/// When anything differs from what is expected, or a gateway from direct; the error is a table of the differences.
+pub fn check(program: &str, suite: &str) -> Result<()> {
+    let lab = Lab::start("timeout: 60s")?;
+    lab.run(program, suite)?.check().with_context(|| lab.printed())
+}
+
+/// Runs one suite that makes the gateways drain, with these settings of `shutdown_config`, and waits for their ends.
+///
+/// # Errors
+///
+/// When anything differs from what is expected, or a gateway does not end with this exit code.
+pub fn check_drain(suite: &str, shutdown: &str, exit_code: i32) -> Result<()> {
+    let mut lab = Lab::start(shutdown)?;
+    lab.run("drain", suite)?.check().with_context(|| lab.printed())?;
+    for (name, gateway) in &mut lab.gateways {
+        let status = gateway.process.wait()?;
+        if status.code() != Some(exit_code) {
+            bail!("{name} ended with {status}; it printed:\n{}", gateway.process.lines().join("\n"));
+        }
+    }
+    Ok(())
+}
+
+/// A raw backend, and gateways in front of it.
 #[derive(Debug)]
-pub struct Lab {
+struct Lab {
     _backend: Process,
-    gateway: Gateway,
-    workers: usize,
+    gateways: Vec<(String, Gateway)>,
     control: String,
     services: Value,
 }
 
 impl Lab {
-    /// Starts both; the gateway with this many workers.
-    ///
-    /// # Errors
-    ///
-    /// When one of them does not come up.
-    pub fn start(workers: usize) -> Result<Lab> {
+    fn start(shutdown: &str) -> Result<Lab> {
         let backend = Process::start("the raw backend", &mut python("raw_backend.py")?)?;
         let ports: Value = backend.wait_line("a JSON object", |line| serde_json::from_str(line).ok())?;
         let services = ports["services"].clone();
         let control = ports["control"].as_str().context("the raw backend has a control port")?.to_owned();
-        let gateway = Gateway::start_with(&config(&services)?, &["--workers", &workers.to_string()])?;
-        Ok(Lab { _backend: backend, gateway, workers, control, services })
+        let yaml = config::yaml(&services, shutdown)?;
+        let start = |workers: usize| -> Result<(String, Gateway)> {
+            let gateway = Gateway::start_with(&yaml, &["--workers", &workers.to_string()])?;
+            Ok((format!("workers: {workers}"), gateway))
+        };
+        let gateways = WORKERS.into_iter().map(start).collect::<Result<_>>()?;
+        Ok(Lab { _backend: backend, gateways, control, services })
     }
 
-    /// Runs one suite of one program, such as `resets` of `parity`.
-    ///
-    /// # Errors
-    ///
-    /// When the program fails, or prints no case.
-    pub fn run(&self, program: &str, suite: &str) -> Result<Table> {
+    fn run(&self, program: &str, suite: &str) -> Result<Table> {
         let output = python(&format!("{program}.py"))?
             .arg(suite)
             .args(["--control", &self.control])
             .args(["--services", &self.services.to_string()])
-            .args(["--gateway", &self.gateway.listener("grpc")?.to_string()])
-            .args(["--limited", &self.gateway.listener("limited")?.to_string()])
+            .args(["--gateways", &self.listeners()?.to_string()])
             .output()?;
         let printed = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             bail!("{program} {suite}: {}\n{printed}{}", output.status, String::from_utf8_lossy(&output.stderr));
         }
-        Table::parse(&format!("{program} {suite}, workers: {}", self.workers), &printed)
+        Table::parse(&format!("{program} {suite}"), &printed)
     }
 
-    /// Runs one suite and holds its results against each other and against what is expected.
-    ///
-    /// # Errors
-    ///
-    /// When anything differs; the error is a table of the differences, and what the gateway printed.
-    pub fn check(&self, program: &str, suite: &str) -> Result<()> {
-        self.run(program, suite)?
-            .check()
-            .with_context(|| format!("the gateway printed:\n{}", self.gateway.process.lines().join("\n")))
+    fn listeners(&self) -> Result<Value> {
+        let listeners = |(name, gateway): &(String, Gateway)| -> Result<Value> {
+            Ok(json!({
+                "name": name,
+                "pid": gateway.process.pid(),
+                "grpc": gateway.listener("grpc")?.to_string(),
+                "limited": gateway.listener("limited")?.to_string(),
+                "admin": gateway.admin()?.to_string(),
+            }))
+        };
+        self.gateways.iter().map(listeners).collect()
     }
-}
 
-/// Runs one suite of one program against a gateway with one worker, and then against one with two.
-///
-/// # Errors
-///
-/// When anything differs from what is expected, or direct and through from each other.
-pub fn check(program: &str, suite: &str) -> Result<()> {
-    for workers in [1, 2] {
-        Lab::start(workers)?.check(program, suite)?;
+    fn printed(&self) -> String {
+        let lines = self.gateways.iter().flat_map(|(_, gateway)| gateway.process.lines());
+        format!("the gateways printed:\n{}", lines.collect::<Vec<_>>().join("\n"))
     }
-    Ok(())
 }
 
 fn python(script: &str) -> Result<Command> {
@@ -92,54 +111,4 @@ fn python(script: &str) -> Result<Command> {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/parity").join(script))
         .env("PYTHONPYCACHEPREFIX", tools::folder().join("pycache"));
     Ok(command)
-}
-
-/// A listener that limits nothing, one that limits messages to 1,000 bytes, and a cluster for each service of the raw
-/// backend.
-fn config(services: &Value) -> Result<String> {
-    let services = services.as_object().context("the raw backend has services")?;
-    let routes: String = services
-        .keys()
-        .map(|name| format!("                  - {{match: {{prefix: /{name}}}, route: {{cluster: {name}}}}}\n"))
-        .collect();
-    let clusters: Vec<String> = services
-        .iter()
-        .map(|(name, address)| cluster(name, address.as_str().unwrap_or_default()))
-        .collect::<Result<_>>()?;
-    let listeners =
-        [("grpc", ""), ("limited", "      config: {max_receive_message_size: 1000, max_send_message_size: 1000}\n")]
-            .map(|(name, settings)| listener(name, &routes, settings));
-    Ok(format!("static_resources:\n  listeners:\n{}  clusters:\n{}", listeners.concat(), clusters.concat()))
-}
-
-fn listener(name: &str, routes: &str, settings: &str) -> String {
-    format!(
-        "    - name: {name}
-      protocol_type: GRPC
-      address: {{socket_address: {{address: 127.0.0.1, port: 0}}}}
-      filter_chains:
-        filters:
-          - name: dgp.filter.network.grpcconnectionmanager
-            config:
-              route_config:
-                routes:
-{routes}              grpc_filters:
-                - name: dgp.filter.grpc.proxy
-{settings}"
-    )
-}
-
-fn cluster(name: &str, address: &str) -> Result<String> {
-    let (host, port) = address.rsplit_once(':').with_context(|| format!("`{address}` has a port"))?;
-    // A name instead of an address: the raw backend has one that nothing resolves.
-    let kind = if host.parse::<std::net::IpAddr>().is_ok() { "Static" } else { "StrictDNS" };
-    Ok(format!(
-        "    - name: {name}
-      type: {kind}
-      lb_policy: RoundRobin
-      connect_timeout: 500ms
-      endpoints:
-        - socket_address: {{address: {host}, port: {port}}}
-"
-    ))
 }

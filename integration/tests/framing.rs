@@ -17,3 +17,8 @@ fn requests_keep_their_bytes() -> Result<()> {
 fn pieces_travel_when_they_come() -> Result<()> {
     check("framing", "timing")
 }
+
+#[test]
+fn a_reset_does_not_wait_for_a_client_that_does_not_read() -> Result<()> {
+    check("framing", "unread")
+}

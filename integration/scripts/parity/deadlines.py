@@ -6,7 +6,7 @@ import time
 import lab
 from framing import HALF_CLOSE, HEADERS, MESSAGE, PLAIN
 from grpc_client import channel, outcome, read, script_metadata, start
-from raw_client import case, connected, ended, message, reset, seen
+from raw_client import case, connected, ended, last, message, reset, seen
 
 CANCEL = 8
 HOLD = ["await", "rst"]
@@ -40,7 +40,7 @@ def forwarded(at, given):
                 # A coarser unit may round up by no more than itself.
                 "not more": lost is not None and lost >= -1e-6,
                 "at most 2 s less": lost is not None and lost <= max(2, seconds(given) / 1e6),
-                "grpc-status": dict(stream.blocks[-1])["grpc-status"],
+                "grpc-status": last(stream)["grpc-status"],
             }
 
     return case(run)
@@ -60,7 +60,7 @@ def untouched(at, given):
             script = [HALF_CLOSE, ["pause", 40], *PLAIN]
             stream = await ended(await connection.call(key, script, extra=extra))
             values = [value for name, value in (await connection.wait(key, "done"))[0]["headers"] if name == "grpc-timeout"]
-            return {"values": values, "grpc-status": dict((stream.blocks or [[]])[-1]).get("grpc-status")}
+            return {"values": values, "grpc-status": last(stream).get("grpc-status")}
 
     return case(run)
 
@@ -95,7 +95,7 @@ def expires(at, script, half_closes=True, reads=True):
             elapsed = time.monotonic() - begin
             if reads:
                 await (ended if half_closes else reset)(stream)
-            status = dict((stream.blocks or [[]])[-1]).get("grpc-status")
+            status = last(stream).get("grpc-status")
             return {**seen(stream), "grpc-status": status, "rst": backend["rst"], "in time": 0.19 < elapsed < 1.5}
 
     return case(run)
@@ -106,7 +106,7 @@ def expires_at_once(at, given):
         async with connected(target) as connection:
             extra = [["grpc-timeout", given]]
             stream = await ended(await connection.call(at.key("zero"), [HOLD], extra=extra))
-            return {"grpc-status": dict((stream.blocks or [[]])[-1]).get("grpc-status")}
+            return {"grpc-status": last(stream).get("grpc-status")}
 
     return case(run)
 
@@ -135,7 +135,7 @@ def library(at):
 def timed_out(target, at, kind, script):
     key = at.key("deadline")
     with channel(target) as on:
-        call = start(on, kind, metadata=script_metadata(key, script), timeout=0.2)
+        call = start(on, kind, metadata=script_metadata(key, script), timeout=0.1)
         messages = []
         if kind.endswith("_stream"):
             read(call, messages)

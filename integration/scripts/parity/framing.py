@@ -1,10 +1,12 @@
 """What a frame-level client and backend see of each other's calls: header lists, frames, and when they come."""
 
+import asyncio
 import base64
 import gzip
 
 import lab
-from raw_client import at_backend, case, connected, ended, message, reset, seen
+from http2_peer import DEFAULT_WINDOW
+from raw_client import at_backend, case, connected, ended, message, reset, seen, settled
 
 HEADERS = ["headers", [["x-first", "1"]]]
 MESSAGE = ["message", "one"]
@@ -43,7 +45,6 @@ def frames(at):
         "padded DATA": [HEADERS, padded, padded, TRAILERS],
         "a frame that is all padding": [HEADERS, ["data", "", False, 50], MESSAGE, TRAILERS],
         "empty DATA frames": [HEADERS, empty, MESSAGE, empty, empty, MESSAGE, TRAILERS],
-        "150 empty DATA frames": [HEADERS, *[empty] * 150, MESSAGE, TRAILERS],
         "one message in 62,832 DATA frames": [HEADERS, ["shredded", 62_832 * 5 - 5, 5], TRAILERS],
         "62,832 empty messages": [HEADERS, ["burst", 62_832, 0], TRAILERS],
         "2,500 messages of 20 bytes": [HEADERS, ["burst", 2500, 20], TRAILERS],
@@ -54,6 +55,8 @@ def frames(at):
         at.both(name, whole_call(at, [HALF_CLOSE, *script]))
         if not any(step[0] in ("shredded", "burst", "large") for step in script):
             at.both(f"{name}, one packet", whole_call(at, [HALF_CLOSE, ["cork"], *script, ["uncork"]]))
+    # The h2 crate ends a connection at the hundredth empty DATA frame of its life.
+    at.through_only("150 empty DATA frames", whole_call(at, [HALF_CLOSE, HEADERS, *[empty] * 150]), {"status": "14"})
     for code in range(14):
         # REFUSED_STREAM before headers is retried (refusals.py).
         before = {"headers": [HEADERS], "a message": [HEADERS, MESSAGE], "half a message": [HEADERS, half]}
@@ -86,7 +89,9 @@ def requests(at):
     for size in (1, 5, 1000):
         at.both(f"20,000 bytes in DATA frames of {size}", shredded_request(at, size))
     at.both("padded DATA", padded_request(at))
-    at.both("empty DATA frames", empty_frames(at))
+    at.both("empty DATA frames", empty_frames(at, 1))
+    # The h2 crate ends a connection at the hundredth empty DATA frame of its life.
+    at.through_only("200 empty DATA frames", empty_frames(at, 100), {"frames": ["CONNECTION LOST"]})
 
 
 def shredded_request(at, size):
@@ -116,12 +121,12 @@ def padded_request(at):
     return case(run)
 
 
-def empty_frames(at):
+def empty_frames(at, count):
     async def run(target):
         key = at.key("empty")
         async with connected(target) as connection:
             stream = connection.open(key, PLAIN)
-            for payload in (b"", message(), b"", b"", message()):
+            for payload in (b"", message()) * count + (b"",):
                 await connection.peer.data(stream, payload)
             await connection.peer.data(stream, b"", end=True)
             await ended(stream)
@@ -142,6 +147,27 @@ def timing(at):
     at.through_only("an early end while the client sends", early_end(at, [], sends=50), EARLY_END)
 
 
+def unread(at):
+    """A reset strikes while the client reads nothing, and more waits for it than its window takes."""
+    for code in (2, 8):
+        at.both(f"RST {code} while the client's window is closed", window_closed(at, code), {"reset": code})
+
+
+def window_closed(at, code):
+    async def run(target):
+        key = at.key("unread")
+        async with connected(target) as connection:
+            stream = connection.open(key, [HEADERS, ["meanwhile", [["flood", 1000]]], ["go"], ["rst", code]], end=True)
+            stream.reading = False
+            await stream.until(lambda: stream.data_bytes == DEFAULT_WINDOW)
+            await settled(connection, key, 1)
+            await connection.go(key)
+            await asyncio.wait_for(ended(stream), 5)
+            return {**seen(stream), "reset": stream.reset}
+
+    return case(run)
+
+
 EARLY_END = {"frames": ["HEADERS", "DATA 8", "HEADERS END_STREAM", "RST 0"]}
 
 
@@ -150,7 +176,7 @@ def as_they_come(at):
         key = at.key("timing")
         script = [HEADERS, ["go"], MESSAGE, ["go"], MESSAGE, ["go"], TRAILERS]
         async with connected(target) as connection:
-            stream = connection.open(key, script)
+            stream = connection.open(key, script, end=True)
             for sight in (["HEADERS"], ["HEADERS", "DATA 8"], ["HEADERS", "DATA 16"]):
                 await stream.until(lambda: stream.events == sight)
                 await connection.go(key)
@@ -164,7 +190,8 @@ def half_a_message(at):
         key = at.key("half")
         first, second = (base64.b64encode(part).decode() for part in (message(b"0123456789")[:9], b"456789"))
         async with connected(target) as connection:
-            stream = connection.open(key, [HEADERS, ["data", first], ["go"], ["data", second], TRAILERS])
+            script = [HEADERS, ["data", first], ["go"], ["data", second], TRAILERS]
+            stream = connection.open(key, script, end=True)
             await stream.until(lambda: stream.data_bytes == 9)
             await connection.go(key)
             return seen(await ended(stream))
@@ -217,7 +244,7 @@ def early_end(at, after, sends=0):
     return case(run)
 
 
-SUITES = {"frames": frames, "requests": requests, "timing": timing}
+SUITES = {"frames": frames, "requests": requests, "timing": timing, "unread": unread}
 
 if __name__ == "__main__":
     lab.main(SUITES)

@@ -131,7 +131,9 @@ class Http2Peer:
         self.settings = settings
         self.streams = {}
         self.lost = False
-        self.goaway = None
+        self.goaways = []
+        self.pings = []
+        self.answers_pings = True
         self.peer_settings = {}
         self.settings_acks = 0
         self.send_window = DEFAULT_WINDOW
@@ -240,6 +242,10 @@ class Http2Peer:
     def rst(self, number, code):
         self.frame(RstStreamFrame(number, error_code=code))
 
+    def answer_ping(self):
+        """Answers the oldest PING that has no answer yet."""
+        self.frame(PingFrame(0, opaque_data=self.pings.pop(0), flags=["ACK"]))
+
     def send_goaway(self, last, code=0):
         self.frame(GoAwayFrame(0, last_stream_id=last, error_code=code))
 
@@ -288,7 +294,8 @@ class Http2Peer:
         finally:
             self.lost = True
             for stream in self.streams.values():
-                if stream.reset is None:
+                over = stream.reset is not None or (self.is_client and stream.ended)
+                if not over:
                     stream.events.append("CONNECTION LOST")
                 stream.signal.notify()
             self.signal.notify()
@@ -313,9 +320,12 @@ class Http2Peer:
         elif isinstance(frame, SettingsFrame):
             self._take_settings(frame)
         elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
-            self.frame(PingFrame(0, opaque_data=frame.opaque_data, flags=["ACK"]))
+            self.pings.append(frame.opaque_data)
+            if self.answers_pings:
+                self.answer_ping()
+            self.signal.notify()
         elif isinstance(frame, GoAwayFrame):
-            self.goaway = (frame.last_stream_id, frame.error_code)
+            self.goaways.append([frame.last_stream_id, frame.error_code])
             self.signal.notify()
             for stream in self.streams.values():
                 stream.signal.notify()

@@ -40,12 +40,13 @@ class Control:
 
 
 class Target:
-    """One way to the backend: direct, or through the gateway."""
+    """One way to the backend: direct, or through a gateway."""
 
-    def __init__(self, name, services, control):
+    def __init__(self, name, services, control, gateway=None):
         self.name = name
         self.services = services
         self.control = control
+        self.gateway = gateway
 
     def address(self, path):
         service = path.rpartition("/")[0].lstrip("/")
@@ -53,14 +54,14 @@ class Target:
 
 
 class Lab:
-    """The two targets, and the table of results on stdout: one JSON object a case."""
+    """The ways to the backend, and the table of results on stdout: one JSON object a case."""
 
     def __init__(self, arguments):
         control = Control(arguments.control)
-        self.control_address = arguments.control
+        gateways = json.loads(arguments.gateways)
         self.direct = Target("direct", json.loads(arguments.services), control)
-        self.through = Target("through", {"*": arguments.gateway}, control)
-        self.limited = Target("through", {"*": arguments.limited}, control)
+        self.through = [Target(gateway["name"], {"*": gateway["grpc"]}, control, gateway) for gateway in gateways]
+        self.limited = [Target(gateway["name"], {"*": gateway["limited"]}, control) for gateway in gateways]
         self._numbers = itertools.count()
 
     def key(self, name):
@@ -68,20 +69,21 @@ class Lab:
         return f"{name}-{os.getpid()}-{next(self._numbers)}"
 
     def both(self, case, run, expect=None, ignore=(), richer=()):
-        """Runs a case direct and through.
+        """Runs a case direct and through every gateway.
 
-        Every field of the two results must be equal, but for those to ignore; lists that may be richer may go on
-        through the gateway where they end direct. Both results must have the fields that are expected.
+        Every field of the results must be equal, but for those to ignore; lists that may be richer may go on through
+        a gateway where they end direct. All results must have the fields that are expected.
         """
-        results = {"direct": attempt(run, self.direct), "through": attempt(run, self.through)}
-        self._print(case, expect, results, ignore=list(ignore), richer=list(richer))
+        direct = attempt(run, self.direct)
+        self._print(case, run, self.through, expect, direct=direct, ignore=list(ignore), richer=list(richer))
 
-    def through_only(self, case, run, expect, target=None):
-        """Runs a case that has no direct counterpart."""
-        self._print(case, expect, {"through": attempt(run, target or self.through)})
+    def through_only(self, case, run, expect, limited=False):
+        """Runs a case that has no direct counterpart; on the listener that limits messages if asked to."""
+        self._print(case, run, self.limited if limited else self.through, expect)
 
-    def _print(self, case, expect, results, **rules):
-        print(json.dumps({"case": case, "expect": expect or {}, **rules, **results}), flush=True)
+    def _print(self, case, run, targets, expect, **more):
+        through = {target.name: attempt(run, target) for target in targets}
+        print(json.dumps({"case": case, "expect": expect or {}, "through": through, **more}), flush=True)
 
 
 def attempt(run, target):
@@ -97,7 +99,7 @@ def attempt(run, target):
 def fields(headers, without=()):
     """A header list for comparison: sorted by name; the order of values of one name is kept."""
     skipped = (*STEERING, *without)
-    return sorted([pair for pair in headers or [] if pair[0] not in skipped], key=lambda pair: pair[0])
+    return sorted([list(pair) for pair in headers or [] if pair[0] not in skipped], key=lambda pair: pair[0])
 
 
 def main(suites):
@@ -106,8 +108,7 @@ def main(suites):
     parser.add_argument("suite", choices=sorted(suites))
     parser.add_argument("--control", required=True)
     parser.add_argument("--services", required=True, help="JSON: service -> address of the backend")
-    parser.add_argument("--gateway", required=True)
-    parser.add_argument("--limited", help="a listener of the gateway that limits messages to 1,000 bytes")
+    parser.add_argument("--gateways", required=True, help="JSON: a list of name, pid, grpc, limited and admin (addresses)")
     arguments = parser.parse_args()
     suites[arguments.suite](Lab(arguments))
     sys.stdout.flush()

@@ -6,7 +6,7 @@ import contextlib
 import lab
 from framing import HALF_CLOSE, HEADERS, PLAIN, TRAILERS
 from grpc_client import caller, channel, script_metadata, start
-from raw_client import case, connected, ended, message, seen
+from raw_client import case, connected, ended, last, message, seen, settled
 
 KIB = 1024
 # What may be under way for one stream: the reader's window, and in the gateway a window and a send buffer; twice, since
@@ -96,21 +96,9 @@ def measured(run):
     return one
 
 
-async def settled(connection, key, count):
-    """Waits until the backend's calls send no more; how much each of them has sent by then."""
-    await connection.wait(key, ["sent", 1], count)
-    before = None
-    while True:
-        now = [call["sent_bytes"] for call in await connection.wait(key, "open", count)]
-        if now == before:
-            return now
-        before = now
-        await asyncio.sleep(0.1)
-
-
 async def simple_call(connection, at):
     stream = await ended(await connection.call(at.key("simple"), PLAIN))
-    return dict(stream.blocks[-1]).get("grpc-status")
+    return last(stream).get("grpc-status")
 
 
 def bursts(at):

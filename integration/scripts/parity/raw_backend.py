@@ -96,6 +96,7 @@ class Steps:
         self.call = call
         self.stream = call.stream
         self.peer = call.stream.peer
+        self.background = []
 
     async def run(self, script):
         for word, *arguments in script:
@@ -151,6 +152,10 @@ class Steps:
         while True:
             await self.peer.data(self.stream, payload)
 
+    async def meanwhile(self, script):
+        """Starts another script, which ends with the next `rst`."""
+        self.background.append(asyncio.ensure_future(self.run(script)))
+
     async def echo(self):
         """Every DATA byte back, until the client half-closes."""
         sent = 0
@@ -164,6 +169,8 @@ class Steps:
                 return
 
     async def rst(self, code):
+        for task in self.background:
+            task.cancel()
         self.peer.rst(self.stream.number, code)
 
     async def close(self):

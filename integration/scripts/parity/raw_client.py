@@ -88,14 +88,32 @@ async def reset(stream):
     return stream
 
 
+async def settled(connection, key, count):
+    """Waits until the backend's calls send no more; how much each of them has sent by then."""
+    await connection.wait(key, ["sent", 1], count)
+    before = None
+    while True:
+        now = [call["sent_bytes"] for call in await connection.wait(key, "open", count)]
+        if now == before:
+            return now
+        before = now
+        await asyncio.sleep(0.1)
+
+
 def seen(stream):
     """What a client saw of a response: frames, header lists, bytes."""
     data = bytes(stream.data)
     return {
+        "status": last(stream).get("grpc-status"),
         "frames": merged(stream.events),
         "blocks": [fields(block) for block in stream.blocks],
         "data": data.decode("latin-1") if len(data) <= 100 else f"{len(data)} bytes, {stream.messages} messages",
     }
+
+
+def last(stream):
+    """The last header block of a response: its trailers, if it has any."""
+    return dict(stream.blocks[-1]) if stream.blocks else {}
 
 
 def merged(events):

@@ -1,5 +1,6 @@
 //! The results of a suite: one case a line, one result a way.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
@@ -15,17 +16,19 @@ pub struct Table {
     cases: Vec<Case>,
 }
 
-/// One case: `{"case": NAME, "expect": FIELDS, "ignore": NAMES, "richer": NAMES, "direct": FIELDS, "through": FIELDS}`.
-/// Cases of what only a gateway does have no `direct`.
+/// One case: `{"case": NAME, "expect": FIELDS, "ignore": NAMES, "richer": NAMES, "direct": FIELDS, "through": {GATEWAY:
+/// FIELDS}}`. Cases of what only a gateway does have no `direct`.
 #[derive(Debug)]
 struct Case {
     name: String,
-    expect: Map<String, Value>,
+    expect: Fields,
     ignore: Vec<Value>,
     richer: Vec<Value>,
-    direct: Option<Map<String, Value>>,
-    through: Map<String, Value>,
+    direct: Option<Fields>,
+    through: Vec<(String, Fields)>,
 }
+
+type Fields = Map<String, Value>;
 
 impl Table {
     /// Reads what a program printed.
@@ -61,58 +64,65 @@ impl Table {
 
 impl Case {
     fn parse(line: &str) -> Result<Case> {
-        let mut case: Map<String, Value> = serde_json::from_str(line).with_context(|| format!("no case: `{line}`"))?;
-        let mut object = |key: &str| match case.remove(key) {
-            Some(Value::Object(fields)) => Some(fields),
-            _ => None,
-        };
-        let (expect, direct) = (object("expect").unwrap_or_default(), object("direct"));
-        let through = object("through").with_context(|| format!("no result through the gateway: `{line}`"))?;
+        let mut case: Fields = serde_json::from_str(line).with_context(|| format!("no case: `{line}`"))?;
         let list = |key: &str| case.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
         let (ignore, richer) = (list("ignore"), list("richer"));
         let name = case.get("case").and_then(Value::as_str).context("a case has a name")?.to_owned();
+        let expect = case.remove("expect").and_then(object).unwrap_or_default();
+        let direct = case.remove("direct").and_then(object);
+        let through = case.remove("through").and_then(object).unwrap_or_default().into_iter();
+        let through: Vec<_> = through.filter_map(|(name, value)| Some((name, object(value)?))).collect();
+        if through.is_empty() {
+            bail!("no result through a gateway: `{line}`");
+        }
         Ok(Case { name, expect, ignore, richer, direct, through })
     }
 
-    /// Every field that differs, with the case's name on the first line.
+    /// A block of lines for each field that differs anywhere.
     fn differences(&self) -> Vec<String> {
-        self.fields().into_iter().filter(|field| !self.agrees(field)).map(|field| self.row(&field)).collect()
-    }
-
-    fn fields(&self) -> Vec<String> {
         let direct = self.direct.iter().flat_map(Map::keys);
-        let mut fields: Vec<String> = direct.chain(self.through.keys()).chain(self.expect.keys()).cloned().collect();
-        fields.sort();
-        fields.dedup();
-        fields
+        let through = self.through.iter().flat_map(|(_, fields)| fields.keys());
+        let fields: BTreeSet<&String> = direct.chain(through).chain(self.expect.keys()).collect();
+        fields.into_iter().filter(|field| !self.agrees(field)).map(|field| self.block(field)).collect()
     }
 
     fn agrees(&self, field: &str) -> bool {
-        let through = self.through.get(field);
-        let expected = self.expect.get(field);
-        if field == "failed" || expected.is_some_and(|expected| through != Some(expected)) {
-            return false;
-        }
+        let mut results = self.direct.iter().chain(self.through.iter().map(|(_, fields)| fields));
+        let as_expected = |fields: &Fields| match self.expect.get(field) {
+            Some(expected) => fields.get(field) == Some(expected),
+            None => true,
+        };
+        field != "failed" && results.all(as_expected) && self.through.iter().all(|(_, fields)| self.same(field, fields))
+    }
+
+    fn same(&self, field: &str, through: &Fields) -> bool {
         let Some(direct) = self.direct.as_ref().map(|direct| direct.get(field)) else { return true };
-        if expected.is_some_and(|expected| direct != Some(expected)) {
-            return false;
-        }
+        let through = through.get(field);
         through == direct || names(&self.ignore, field) || (names(&self.richer, field) && begins(through, direct))
     }
 
-    fn row(&self, field: &str) -> String {
-        let mut row = format!("\n{}: {field}", self.name);
-        let mut column = |name: &str, value: Option<&Value>| {
-            let _ = write!(row, "\n    {name:8} {}", value.map_or("-".to_owned(), shown));
+    fn block(&self, field: &str) -> String {
+        let mut block = format!("\n{}: {field}", self.name);
+        let mut row = |name: &str, fields: &Fields| {
+            let _ = write!(block, "\n    {name:10} {}", fields.get(field).map_or("-".to_owned(), shown));
         };
-        if let Some(expected) = self.expect.get(field) {
-            column("expected", Some(expected));
+        if self.expect.contains_key(field) {
+            row("expected", &self.expect);
         }
         if let Some(direct) = &self.direct {
-            column("direct", direct.get(field));
+            row("direct", direct);
         }
-        column("through", self.through.get(field));
-        row
+        for (name, fields) in &self.through {
+            row(name, fields);
+        }
+        block
+    }
+}
+
+fn object(value: Value) -> Option<Fields> {
+    match value {
+        Value::Object(fields) => Some(fields),
+        _ => None,
     }
 }
 
