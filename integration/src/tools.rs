@@ -72,7 +72,8 @@ pub fn folder() -> PathBuf {
 }
 
 /// The folder of the tool `name`, filled by `install` unless it already was by the same `recipe`. The recipe must hold
-/// everything that decides what gets installed: versions, sources, flags. `install` is given the folder, empty.
+/// everything that decides what gets installed: versions, sources, flags. The file that `install` is written in, by
+/// `include_str!`, holds most of it. `install` is given the folder, empty.
 ///
 /// # Errors
 ///

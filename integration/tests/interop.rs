@@ -8,52 +8,64 @@ use std::net::SocketAddr;
 use anyhow::{Result, ensure};
 use weir_integration::config::pass_all;
 use weir_integration::gateway::Gateway;
-use weir_integration::interop::{CPP, GO, LANGUAGES, Language, NODE, PYTHON, RUBY};
+use weir_integration::interop::{CPP, GO, JAVA, LANGUAGES, Language, NODE, PYTHON, RUBY};
 
 #[test]
 fn cpp_server() -> Result<()> {
-    all_clients(&CPP, "1")
+    clients_against(&CPP, &LANGUAGES, "1")
 }
 
 #[test]
 fn go_server() -> Result<()> {
-    all_clients(&GO, "1")
+    clients_against(&GO, &LANGUAGES, "1")
+}
+
+#[test]
+fn java_server() -> Result<()> {
+    clients_against(&JAVA, &LANGUAGES, "1")
 }
 
 #[test]
 fn node_server() -> Result<()> {
-    all_clients(&NODE, "1")
+    clients_against(&NODE, &LANGUAGES, "1")
 }
 
 #[test]
 fn python_server() -> Result<()> {
-    all_clients(&PYTHON, "1")
+    clients_against(&PYTHON, &LANGUAGES, "1")
 }
 
 #[test]
 fn ruby_server() -> Result<()> {
-    all_clients(&RUBY, "1")
+    clients_against(&RUBY, &LANGUAGES, "1")
 }
+
+// With two workers, by the two clients that take no time to start.
 
 #[test]
 fn cpp_server_two_workers() -> Result<()> {
-    all_clients(&CPP, "2")
+    clients_against(&CPP, &[&CPP, &GO], "2")
 }
 
 #[test]
 fn go_server_two_workers() -> Result<()> {
-    all_clients(&GO, "2")
+    clients_against(&GO, &[&CPP, &GO], "2")
 }
 
-fn all_clients(language: &Language, workers: &str) -> Result<()> {
-    let server = language.start_server()?;
-    let own = failures(language, language, server.address);
-    ensure!(own.is_empty(), "{} with itself, no gateway between:\n{}", language.name, own.join("\n"));
+#[test]
+fn java_server_two_workers() -> Result<()> {
+    clients_against(&JAVA, &[&CPP, &GO], "2")
+}
 
-    let gateway = Gateway::start_with(&pass_all(server.address), &["--workers", workers])?;
+fn clients_against(server: &Language, clients: &[&Language], workers: &str) -> Result<()> {
+    let running = server.start_server()?;
+    let own = failures(server, server, running.address);
+    ensure!(own.is_empty(), "{} with itself, no gateway between:\n{}", server.name, own.join("\n"));
+
+    let gateway = Gateway::start_with(&pass_all(running.address), &["--workers", workers])?;
     let through = gateway.listener("grpc")?;
     let failed: Vec<_> =
-        LANGUAGES.iter().flat_map(|client| failures_explained(client, language, through, server.address)).collect();
+        clients.iter().flat_map(|client| failures_explained(client, server, through, running.address)).collect();
     let log = gateway.process.lines().join("\n");
     ensure!(failed.is_empty(), "{} cases failed:\n{}\nthe gateway said:\n{log}", failed.len(), failed.join("\n"));
     Ok(())

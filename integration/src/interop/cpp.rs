@@ -59,7 +59,7 @@ pub fn server() -> Result<Command> {
 
 fn programs() -> Result<std::path::PathBuf> {
     let source = source::folder()?;
-    let recipe = format!("{PACKAGES:?} {COMMON:?} {SERVER:?} {CLIENT:?} {LIBRARIES:?} {SHIM}");
+    let recipe = [include_str!("cpp.rs"), SHIM].concat();
     ensure("interop-cpp", &recipe, |folder| {
         debian::install(PACKAGES)?;
         std::fs::write(folder.join("shim.cc"), SHIM)?;

@@ -92,7 +92,7 @@ pub fn server() -> Result<Command> {
 
 fn programs() -> Result<PathBuf> {
     let python = python()?;
-    let recipe = format!("{TOOLCHAIN} {GRPC_GO:?} {DEPENDENCIES:?} {CLOUD_IMPORTS:?} {NO_XDS} {ORCA:?}");
+    let recipe = [include_str!("go.rs"), NO_XDS, ORCA[0].1, ORCA[1].1].concat();
     ensure("interop-go", &recipe, |folder| {
         let build = Build::new(folder);
         build.fetch(&python)?;

@@ -49,7 +49,7 @@ fn modules() -> Result<PathBuf> {
     let source = source::folder()?;
     let python = python()?;
     // Generated code and grpcio must be of one version.
-    let recipe = format!("{UNUSED_IMPORTS:?} {}", include_str!("../../scripts/requirements.txt"));
+    let recipe = [include_str!("python.rs"), include_str!("../../scripts/requirements.txt")].concat();
     ensure("interop-python", &recipe, |folder| {
         generate(&python, &source, folder)?;
         for module in UNUSED_IMPORTS {

@@ -32,6 +32,5 @@ const MEMBERS: &[&str] = &[
 ///
 /// When it cannot be fetched.
 pub fn folder() -> Result<PathBuf> {
-    let recipe = format!("{SOURCE:?} {MEMBERS:?}");
-    ensure("grpc-source", &recipe, |folder| SOURCE.unpack_source(folder, MEMBERS))
+    ensure("grpc-source", include_str!("source.rs"), |folder| SOURCE.unpack_source(folder, MEMBERS))
 }
