@@ -92,8 +92,7 @@ async fn most_specific_wins_in_any_order() {
         ("path: /pkg.S/M", "exact"),
         ("path: '/:any/M'", "method"),
     ];
-    let expected =
-        [("/pkg.S/M", "exact"), ("/pkg.S/N", "star"), ("/other.S/M", "method"), ("/other.S/N", "all")];
+    let expected = [("/pkg.S/M", "exact"), ("/pkg.S/N", "star"), ("/other.S/M", "method"), ("/other.S/N", "all")];
     Routed::start(&routes).await.go(&expected).await;
     routes.reverse();
     Routed::start(&routes).await.go(&expected).await;

@@ -211,11 +211,7 @@ enum Verdict {
     Disconnect,
 }
 
-async fn serve(
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    shared: Arc<Shared>,
-) -> Result<Verdict> {
+async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, shared: Arc<Shared>) -> Result<Verdict> {
     let (head, mut body) = request.into_parts();
     if head.uri.path() == HEALTH {
         return check(&mut body, &mut respond, &shared).await.map(|()| Verdict::Keep);

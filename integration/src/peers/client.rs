@@ -73,8 +73,7 @@ impl Client {
         builder.max_header_list_size(16 << 20).max_send_buffer_size(64 << 20).initial_max_send_streams(0);
         let (send, mut connection) = within("HTTP/2", builder.handshake(socket)).await??;
         let pings = connection.ping_pong();
-        let mut client =
-            Client { address: own, send, pings, connection: tokio::spawn(connection) };
+        let mut client = Client { address: own, send, pings, connection: tokio::spawn(connection) };
         // The server's settings are here once a stream may open.
         client.send = within("settings", client.send.clone().ready()).await??;
         Ok(client)
