@@ -62,8 +62,8 @@ struct Shared {
     from: HeaderValue,
     seen: watch::Sender<Seen>,
     released: watch::Sender<bool>,
-    /// The answers to health checks, by service; `SERVING` where there is none.
-    health: watch::Sender<HashMap<String, Health>>,
+    /// The answers to health checks, by service; `SERVING` where there are none.
+    health: watch::Sender<HashMap<String, Vec<Health>>>,
 }
 
 /// The answer to a health check (`grpc.health.v1.HealthCheckResponse.ServingStatus`).
@@ -150,10 +150,10 @@ impl Backend {
         self.shared.released.send_replace(true);
     }
 
-    /// Changes the answer to health checks of a service.
-    pub fn set_health(&self, service: &str, health: Health) {
+    /// Changes the answers to health checks of a service: these in turn, over and over.
+    pub fn set_health(&self, service: &str, answers: &[Health]) {
         self.shared.health.send_modify(|services| {
-            services.insert(service.to_owned(), health);
+            services.insert(service.to_owned(), answers.to_vec());
         });
     }
 }
@@ -325,9 +325,10 @@ async fn check(body: &mut RecvStream, respond: &mut SendResponse<Bytes>, shared:
     }
     // The prefix, then field 1: tag, length, text. Nothing where the service is empty.
     let service = String::from_utf8(request.get(7..).unwrap_or_default().to_vec())?;
+    let turn = shared.seen.borrow().checks.iter().filter(|known| **known == service).count();
     shared.seen.send_modify(|seen| seen.checks.push(service.clone()));
-    let health = shared.health.borrow().get(&service).copied().unwrap_or(Health::Serving);
-    let status = match health {
+    let health = shared.health.borrow().get(&service).map(|answers| answers[turn % answers.len()]);
+    let status = match health.unwrap_or(Health::Serving) {
         Health::Serving => 1,
         Health::NotServing => 2,
         Health::Silent => return std::future::pending().await,

@@ -27,7 +27,8 @@ pub struct Tap {
 #[derive(Debug, Default)]
 struct Shared {
     wire: watch::Sender<Wire>,
-    frozen: watch::Sender<bool>,
+    /// Connections up to this one are frozen.
+    frozen: watch::Sender<usize>,
 }
 
 /// What passed.
@@ -70,10 +71,10 @@ impl Tap {
         Ok(Tap { address, shared, accepting })
     }
 
-    /// From now on nothing passes towards the client, as when the server's machine has lost its power: what the client
-    /// sends is still taken.
+    /// From now on nothing passes towards the client on the connections that are open, as when the server's machine has
+    /// lost its power: what the client sends is still taken, and a new connection reaches the machine in its place.
     pub fn freeze(&self) {
-        self.shared.frozen.send_replace(true);
+        self.shared.frozen.send_replace(self.wire().accepted);
     }
 
     /// What passed so far.
@@ -105,11 +106,12 @@ async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) 
     let mut relays = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         shared.wire.send_modify(|wire| wire.accepted += 1);
+        let number = shared.wire.borrow().accepted;
         let Ok(server) = TcpStream::connect(target).await else { continue };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         relays.spawn(upwards(from_client, to_server, shared.clone()));
-        relays.spawn(downwards(from_server, to_client, shared.clone()));
+        relays.spawn(downwards(from_server, to_client, shared.clone(), number));
     }
 }
 
@@ -126,11 +128,12 @@ async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Sh
     shared.wire.send_modify(|wire| wire.closed += 1);
 }
 
-async fn downwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>) {
+async fn downwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>, number: usize) {
+    let is_frozen = || number <= *shared.frozen.borrow();
     let mut frames = Frames { pending: Vec::new(), skip: 0 };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if *shared.frozen.borrow() {
+        if is_frozen() {
             continue;
         }
         let seen = frames.read(&buffer[..count]);
@@ -139,7 +142,7 @@ async fn downwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<
             break;
         }
     }
-    if *shared.frozen.borrow() {
+    if is_frozen() {
         // Dropping the half would close the connection, and so make a sound.
         std::future::pending::<()>().await;
     }
