@@ -36,7 +36,7 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Opt
             if let Some(found) = look().await? {
                 return Ok(found);
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     within(what, looking).await?

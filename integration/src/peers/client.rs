@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::backend::{DO, FROM};
-use super::{framed, within};
+use super::{eventually, framed, within};
 
 /// The method that calls go to when nothing else is said.
 pub const METHOD: &str = "/test.Echo/Do";
@@ -73,9 +73,9 @@ impl Client {
         builder.max_header_list_size(16 << 20).max_send_buffer_size(64 << 20).initial_max_send_streams(0);
         let (send, mut connection) = within("HTTP/2", builder.handshake(socket)).await??;
         let pings = connection.ping_pong();
-        let mut client = Client { address: own, send, pings, connection: tokio::spawn(connection) };
-        // The server's settings are here once a stream may open.
-        client.send = within("settings", client.send.clone().ready()).await??;
+        let client = Client { address: own, send, pings, connection: tokio::spawn(connection) };
+        // No stream may open before the server's settings are here.
+        eventually("settings", async || Ok((client.most_streams() > 0).then_some(()))).await?;
         Ok(client)
     }
 

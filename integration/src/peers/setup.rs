@@ -85,7 +85,8 @@ impl Setup {
     #[must_use]
     pub fn cluster_of(mut self, name: &str, keys: &str, endpoints: impl IntoIterator<Item = String>) -> Setup {
         let endpoints: Vec<String> = endpoints.into_iter().collect();
-        let keys = if keys.is_empty() { String::new() } else { format!("{keys}, ") };
+        let keys: String =
+            keys.split_terminator(',').filter(|key| !key.trim().is_empty()).map(|key| format!("{key}, ")).collect();
         self.clusters.push(format!("{{name: {name}, {keys}endpoints: [{}]}}", endpoints.join(", ")));
         self
     }
