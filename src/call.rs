@@ -43,7 +43,7 @@ pub(crate) async fn serve(
 ) {
     let arrived = Instant::now();
     let (head, stream) = request.into_parts();
-    let refusal = request::admit(&head).err();
+    let refusal = request::admit(&head, listener.plan.http2.max_header_list_size).err();
     let deadline = deadline::read(&head.headers, arrived);
     let mut record = Record::new(&worker, &listener, client.peer, head.uri, head.headers, arrived);
     if let Some(refusal) = refusal {

@@ -26,6 +26,10 @@ use policing::Policing;
 /// Streams that were reset here and whose late frames h2 still recognises.
 const REMEMBERED_RESETS: usize = 1024;
 
+/// h2 answers a header list over its own limit with HTTP 431, which no gRPC client understands. Its limit stands this many
+/// times above the configured one, so that a list between the two gets an answer in gRPC.
+const OVERSIZE: u32 = 4;
+
 /// How long a connection without streams may take to answer the PING of its GOAWAY: many round trips.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -75,7 +79,7 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
         .max_concurrent_streams(http2.max_concurrent_streams)
         .initial_window_size(http2.stream_window)
         .initial_connection_window_size(http2.connection_window)
-        .max_header_list_size(http2.max_header_list_size)
+        .max_header_list_size(http2.max_header_list_size.saturating_mul(OVERSIZE))
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole
         // life of a connection and would end an honest one.

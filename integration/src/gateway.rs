@@ -35,12 +35,24 @@ impl Gateway {
     ///
     /// When the gateway does not come up; the error holds its output.
     pub fn start_with(yaml: &str, arguments: &[&str]) -> Result<Gateway> {
+        Gateway::start_in(yaml, arguments, [])
+    }
+
+    /// The same, in an environment with these variables added.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not come up; the error holds its output.
+    pub fn start_in<'a>(
+        yaml: &str,
+        arguments: &[&str],
+        variables: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Gateway> {
         let mut config = tempfile::Builder::new().prefix("weir").suffix(".yaml").tempfile()?;
         config.write_all(yaml.as_bytes())?;
-        let process = Process::start(
-            "weir",
-            Command::new(weir_binary()?).arg("run").arg("-c").arg(config.path()).args(arguments),
-        )?;
+        let mut command = Command::new(weir_binary()?);
+        command.arg("run").arg("-c").arg(config.path()).args(arguments).envs(variables);
+        let process = Process::start("weir", &mut command)?;
         process.wait_line("ready", |line| line.starts_with("ready").then_some(()))?;
         Ok(Gateway { process, _config: config })
     }
@@ -61,6 +73,15 @@ impl Gateway {
     /// When the gateway has none.
     pub fn admin(&self) -> Result<SocketAddr> {
         self.bound("listening: admin on ")
+    }
+
+    /// The address where metrics alone are served.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway has none.
+    pub fn metrics(&self) -> Result<SocketAddr> {
+        self.bound("listening: metrics on ")
     }
 
     fn bound(&self, prefix: &str) -> Result<SocketAddr> {

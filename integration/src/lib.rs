@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod gateway;
 pub mod interop;
 pub mod parity;
+pub mod peers;
 pub mod process;
 pub mod server;
 pub mod tools;

@@ -14,17 +14,25 @@ pub(crate) enum Refusal {
     Grpc(Status),
 }
 
-/// Checks a request's head.
+/// What RFC 9113 6.5.2 adds to the lengths of each header's name and value.
+const HEADER_OVERHEAD: usize = 32;
+
+/// Checks a request's head, whose header list may have `limit` bytes as RFC 9113 6.5.2 counts them.
 ///
 /// # Errors
 ///
 /// The answer, when the request is none that a backend could get.
-pub(crate) fn admit(head: &Parts) -> Result<(), Refusal> {
+pub(crate) fn admit(head: &Parts, limit: u32) -> Result<(), Refusal> {
     if !is_grpc(head) {
         return Err(Refusal::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if head.method != Method::POST {
         return Err(Refusal::Http(StatusCode::METHOD_NOT_ALLOWED));
+    }
+    let size = header_list_size(head);
+    if size > limit as usize {
+        let text = format!("metadata of {size} bytes is over the limit of {limit} bytes (max_header_list_size)");
+        return Err(Refusal::Grpc(Status::new(Code::ResourceExhausted, text)));
     }
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
     if is_method_path(path) {
@@ -32,6 +40,16 @@ pub(crate) fn admit(head: &Parts) -> Result<(), Refusal> {
     }
     let shown: String = path.chars().take(200).collect();
     Err(Refusal::Grpc(Status::new(Code::Unimplemented, format!("not a method path: {shown}"))))
+}
+
+fn header_list_size(head: &Parts) -> usize {
+    let part = |name: &str, value: Option<&str>| value.map_or(0, |value| name.len() + value.len() + HEADER_OVERHEAD);
+    let uri = &head.uri;
+    part(":method", Some(head.method.as_str()))
+        + part(":scheme", uri.scheme_str())
+        + part(":authority", uri.authority().map(http::uri::Authority::as_str))
+        + part(":path", uri.path_and_query().map(http::uri::PathAndQuery::as_str))
+        + head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD).sum::<usize>()
 }
 
 /// `application/grpc`, alone or with `+format` or parameters (gRPC over HTTP/2, "Content-Type").
@@ -73,10 +91,25 @@ mod tests {
         builder.body(()).expect("valid").into_parts().0
     }
 
+    fn admit_any(head: &Parts) -> Result<(), Refusal> {
+        admit(head, u32::MAX)
+    }
+
+    #[test]
+    fn counts_the_header_list_as_the_specification_does() {
+        let mut head = head("POST", "http://a.b/pkg.S/M", Some("application/grpc"));
+        head.headers.append("k", http::HeaderValue::from_static("v"));
+        let lengths = [7 + 4, 7 + 4, 10 + 3, 5 + 8, 12 + 16, 1 + 1];
+        let size: usize = lengths.into_iter().map(|length| length + 32).sum();
+        assert_eq!(header_list_size(&head), size);
+        assert_eq!(admit(&head, size as u32), Ok(()));
+        assert!(matches!(admit(&head, size as u32 - 1), Err(Refusal::Grpc(_))));
+    }
+
     #[test]
     fn takes_every_grpc_content_type() {
         for content_type in ["application/grpc", "application/grpc+json", "application/grpc;v=1", "Application/GRPC"] {
-            assert_eq!(admit(&head("POST", "/pkg.S/M", Some(content_type))), Ok(()), "{content_type}");
+            assert_eq!(admit_any(&head("POST", "/pkg.S/M", Some(content_type))), Ok(()), "{content_type}");
         }
     }
 
@@ -84,10 +117,10 @@ mod tests {
     fn what_is_not_grpc_gets_http() {
         for content_type in [None, Some("text/plain"), Some("application/grpc-web"), Some("application/grpcx")] {
             let refused = Err(Refusal::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-            assert_eq!(admit(&head("POST", "/pkg.S/M", content_type)), refused, "{content_type:?}");
+            assert_eq!(admit_any(&head("POST", "/pkg.S/M", content_type)), refused, "{content_type:?}");
         }
         let refused = Err(Refusal::Http(StatusCode::METHOD_NOT_ALLOWED));
-        assert_eq!(admit(&head("GET", "/pkg.S/M", Some("application/grpc"))), refused);
+        assert_eq!(admit_any(&head("GET", "/pkg.S/M", Some("application/grpc"))), refused);
     }
 
     #[test]
@@ -95,7 +128,7 @@ mod tests {
         for path in
             ["/", "/a", "/a/", "//b", "/a/b/c", "/a/../b", "/../b", "/a/%62", "/a/b?c", "/a/b;c", "/a./b", "/a-b/c"]
         {
-            match admit(&head("POST", path, Some("application/grpc"))) {
+            match admit_any(&head("POST", path, Some("application/grpc"))) {
                 Err(Refusal::Grpc(status)) => assert_eq!(status.code, Code::Unimplemented, "{path}"),
                 other => panic!("{path}: {other:?}"),
             }

@@ -211,6 +211,12 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_a_ring_need_not_be_multiples() {
+        let counts = counts(&Balance::Ring(HashOn::Path), &endpoints(&[2, 3]), 8000);
+        assert!((4500..5100).contains(&counts[1]), "{counts:?} for weights 2 and 3");
+    }
+
+    #[test]
     fn least_request_avoids_the_loaded() {
         let endpoints = endpoints(&[1, 1, 1]);
         for _ in 0..10 {

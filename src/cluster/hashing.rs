@@ -27,7 +27,7 @@ impl Ring {
         let mut points = Vec::new();
         for (place, (name, weight)) in (0_u32..).zip(members) {
             // A weight of a thousand times the least is capped, or one endpoint's points would fill memory.
-            let share = each * (u64::from(weight) / least).clamp(1, 1000);
+            let share = (each * u64::from(weight) / least).min(each * 1000);
             points.extend((0..share).map(|point| (hash(name.as_bytes(), point + 1), place)));
         }
         points.sort_unstable();

@@ -70,7 +70,11 @@ async fn run(
     loop {
         let result = match timeout(check.timeout, probe.ask()).await {
             Ok(result) => result,
-            Err(_) => Err(format!("no answer in {:?}", check.timeout)),
+            Err(_) => {
+                // The connection may be that of a machine that died without a word, and would never answer again.
+                probe = Prober::new(&check.probe, &endpoint);
+                Err(format!("no answer in {:?}", check.timeout))
+            }
         };
         if let Some(up) = streak.count(result.is_ok()) {
             report(&cluster, &endpoint, up, result.err().as_deref().unwrap_or_default());

@@ -1,0 +1,342 @@
+//! A backend that does with each call what the call's metadata says, and counts what it saw.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::script::Script;
+use super::{framed, within};
+
+/// The metadata key whose value is a [`Script`].
+pub const DO: &str = "x-do";
+
+/// The response header that holds the port of the backend that answered.
+pub const FROM: &str = "x-from";
+
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
+/// A backend on a port of its own. Dropping it closes everything at once.
+#[derive(Debug)]
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+/// What a backend has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The requests, without health checks, in the order of their arrival.
+    pub calls: Vec<Call>,
+    /// Services that health checks asked for, in the order of their arrival.
+    pub checks: Vec<String>,
+    /// Connections that were accepted.
+    pub accepted: usize,
+    /// Connections that are open.
+    pub connected: usize,
+    /// Calls that the other side reset, with the codes.
+    pub resets: Vec<Reason>,
+}
+
+/// The head of a request.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method, `/service/method`.
+    pub path: String,
+    /// The metadata.
+    pub metadata: HeaderMap,
+}
+
+#[derive(Debug)]
+struct Shared {
+    from: HeaderValue,
+    seen: watch::Sender<Seen>,
+    released: watch::Sender<bool>,
+    /// The answers to health checks, by service; `SERVING` where there are none.
+    health: watch::Sender<HashMap<String, Vec<Health>>>,
+}
+
+/// The answer to a health check (`grpc.health.v1.HealthCheckResponse.ServingStatus`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// 1.
+    Serving,
+    /// 2.
+    NotServing,
+    /// No answer at all.
+    Silent,
+}
+
+impl Backend {
+    /// Starts a backend on a port that the kernel chooses.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub async fn start() -> Result<Backend> {
+        Backend::start_on((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Starts several.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot listen.
+    pub async fn start_many(count: usize) -> Result<Vec<Backend>> {
+        let mut backends = Vec::new();
+        for _ in 0..count {
+            backends.push(Backend::start().await?);
+        }
+        Ok(backends)
+    }
+
+    /// Starts a backend on this address, such as that of one that has ended.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen there.
+    pub async fn start_on(address: SocketAddr) -> Result<Backend> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("a backend on {address}"))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            from: HeaderValue::from(address.port()),
+            seen: watch::Sender::default(),
+            released: watch::Sender::default(),
+            health: watch::Sender::default(),
+        });
+        let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
+        Ok(Backend { address, shared, accepting })
+    }
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.shared.seen.borrow().clone()
+    }
+
+    /// Waits until what it has seen is as `enough` says.
+    ///
+    /// # Errors
+    ///
+    /// When that does not happen.
+    pub async fn until(&self, what: &str, enough: impl FnMut(&Seen) -> bool) -> Result<Seen> {
+        let mut seen = self.shared.seen.subscribe();
+        let waited = within(what, seen.wait_for(enough)).await;
+        let reached = waited.with_context(|| format!("the backend saw {:?}", self.seen()))??.clone();
+        Ok(reached)
+    }
+
+    /// Waits until this many calls have come.
+    ///
+    /// # Errors
+    ///
+    /// When they do not.
+    pub async fn until_calls(&self, count: usize) -> Result<Seen> {
+        self.until(&format!("{count} calls"), |seen| seen.calls.len() >= count).await
+    }
+
+    /// Lets every call that holds or is silent go on, now and later.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
+    /// Changes the answers to health checks of a service: these in turn, over and over.
+    pub fn set_health(&self, service: &str, answers: &[Health]) {
+        self.shared.health.send_modify(|services| {
+            services.insert(service.to_owned(), answers.to_vec());
+        });
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with this task, and every connection with it.
+    let mut connections = JoinSet::new();
+    while let Ok((socket, _)) = listener.accept().await {
+        shared.seen.send_modify(|seen| {
+            seen.accepted += 1;
+            seen.connected += 1;
+        });
+        connections.spawn(connection(socket, Connected(shared.clone())));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// A connection's place in the count.
+struct Connected(Arc<Shared>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.seen.send_modify(|seen| seen.connected -= 1);
+    }
+}
+
+async fn connection(socket: TcpStream, connected: Connected) {
+    let Ok(mut h2) = h2::server::Builder::new().max_concurrent_streams(10_000).handshake(socket).await else { return };
+    let mut calls: JoinSet<Result<Verdict>> = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = h2.accept() => match accepted {
+                Some(Ok((request, respond))) => { calls.spawn(serve(request, respond, connected.0.clone())); }
+                _ => return,
+            },
+            Some(served) = calls.join_next() => if let Ok(Ok(Verdict::Disconnect)) = served {
+                // What the call sent must leave before the connection ends.
+                let flush = tokio::time::timeout(std::time::Duration::from_millis(20), h2.accept());
+                let _ = flush.await;
+                return;
+            },
+        }
+    }
+}
+
+/// What becomes of the connection after a call.
+enum Verdict {
+    Keep,
+    Disconnect,
+}
+
+async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, shared: Arc<Shared>) -> Result<Verdict> {
+    let (head, mut body) = request.into_parts();
+    if head.uri.path() == HEALTH {
+        return check(&mut body, &mut respond, &shared).await.map(|()| Verdict::Keep);
+    }
+    let script = match head.headers.get(DO) {
+        Some(value) => Script::parse(value.to_str()?)?,
+        None => Script::Echo,
+    };
+    let call = Call { path: head.uri.path().to_owned(), metadata: head.headers };
+    shared.seen.send_modify(|seen| seen.calls.push(call));
+    if script == Script::Silent {
+        released(&shared, |cx| respond.poll_reset(cx)).await?;
+    }
+    let mut answer = Response::new(());
+    answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    answer.headers_mut().insert(FROM, shared.from.clone());
+    if let Script::Status(code) = script {
+        answer.headers_mut().extend(trailers(code));
+        respond.send_response(answer, true)?;
+        return Ok(Verdict::Keep);
+    }
+    let mut stream = respond.send_response(answer, false)?;
+    match script {
+        Script::Echo | Script::Silent => echo(&mut body, &mut stream, &shared).await?,
+        Script::Hold => released(&shared, |cx| stream.poll_reset(cx)).await?,
+        Script::Say(sizes) => {
+            for size in sizes {
+                send(&mut stream, framed(&vec![b'x'; size])).await?;
+            }
+        }
+        Script::Reset(code) => {
+            send(&mut stream, framed(b"one")).await?;
+            // h2 drops what a reset finds queued, so the message gets a turn to leave.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            stream.send_reset(code.into());
+            return Ok(Verdict::Keep);
+        }
+        Script::Lose => {
+            send(&mut stream, framed(b"one")).await?;
+            return Ok(Verdict::Disconnect);
+        }
+        Script::Tear => {
+            send(&mut stream, framed(b"torn").slice(..7)).await?;
+            return Ok(Verdict::Disconnect);
+        }
+        Script::Status(_) => bail!("answered above"),
+    }
+    stream.send_trailers(trailers(0))?;
+    Ok(Verdict::Keep)
+}
+
+fn trailers(code: u8) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
+    trailers.insert("grpc-message", HeaderValue::from_static("from the backend"));
+    trailers.insert("x-trailer", HeaderValue::from_static("original"));
+    trailers
+}
+
+/// Waits for the release, or for the end of the call.
+async fn released(
+    shared: &Shared,
+    mut reset: impl FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Result<Reason, h2::Error>>,
+) -> Result<()> {
+    let mut released = shared.released.subscribe();
+    tokio::select! {
+        released = released.wait_for(|released| *released) => { released?; Ok(()) }
+        reset = std::future::poll_fn(&mut reset) => {
+            let reason = reset?;
+            shared.seen.send_modify(|seen| seen.resets.push(reason));
+            bail!("reset: {reason}")
+        }
+    }
+}
+
+async fn echo(body: &mut RecvStream, stream: &mut SendStream<Bytes>, shared: &Shared) -> Result<()> {
+    loop {
+        match body.data().await {
+            None => return Ok(()),
+            Some(Ok(chunk)) => {
+                body.flow_control().release_capacity(chunk.len())?;
+                send(stream, chunk).await?;
+            }
+            Some(Err(error)) => {
+                if let Some(reason) = error.reason() {
+                    shared.seen.send_modify(|seen| seen.resets.push(reason));
+                }
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<()> {
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        let room = match stream.capacity() {
+            0 => std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.context("the stream has ended")??,
+            room => room,
+        };
+        stream.send_data(bytes.split_to(room.min(bytes.len())), false)?;
+    }
+    Ok(())
+}
+
+/// Answers a health check.
+async fn check(body: &mut RecvStream, respond: &mut SendResponse<Bytes>, shared: &Shared) -> Result<()> {
+    let mut request = Vec::new();
+    while let Some(chunk) = body.data().await {
+        request.extend(chunk?);
+    }
+    // The prefix, then field 1: tag, length, text. Nothing where the service is empty.
+    let service = String::from_utf8(request.get(7..).unwrap_or_default().to_vec())?;
+    let turn = shared.seen.borrow().checks.iter().filter(|known| **known == service).count();
+    shared.seen.send_modify(|seen| seen.checks.push(service.clone()));
+    let health = shared.health.borrow().get(&service).map(|answers| answers[turn % answers.len()]);
+    let status = match health.unwrap_or(Health::Serving) {
+        Health::Serving => 1,
+        Health::NotServing => 2,
+        Health::Silent => return std::future::pending().await,
+    };
+    let mut answer = Response::new(());
+    answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    let mut stream = respond.send_response(answer, false)?;
+    stream.send_data(framed(&[0x08, status]), false)?;
+    stream.send_trailers(trailers(0))?;
+    Ok(())
+}

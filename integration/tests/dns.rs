@@ -1,0 +1,180 @@
+//! Clusters whose endpoints DNS finds. The answers come from a hosts file of the test's own, which `nss_wrapper` puts in
+//! the place of the machine's.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use weir_integration::gateway::Gateway;
+use weir_integration::peers::backend::Backend;
+use weir_integration::peers::client::{Client, METHOD};
+use weir_integration::peers::eventually;
+use weir_integration::peers::setup::Setup;
+use weir_integration::tools::debian;
+
+const NAME: &str = "backend.test";
+
+/// The names that a gateway resolves.
+struct Names {
+    folder: tempfile::TempDir,
+}
+
+impl Names {
+    fn new(lines: &str) -> Names {
+        debian::install(&["libnss-wrapper"]).unwrap();
+        let names = Names { folder: tempfile::tempdir().unwrap() };
+        names.set(lines);
+        names
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("hosts")
+    }
+
+    /// Replaces the answers, whole at once.
+    fn set(&self, lines: &str) {
+        let fresh = self.folder.path().join("fresh");
+        fs::write(&fresh, format!("127.0.0.1 localhost\n{lines}\n")).unwrap();
+        fs::rename(fresh, self.file()).unwrap();
+    }
+
+    fn start(&self, setup: &Setup, workers: usize) -> Gateway {
+        let file = self.file();
+        let variables = [("LD_PRELOAD", "libnss_wrapper.so"), ("NSS_WRAPPER_HOSTS", file.to_str().unwrap())];
+        Gateway::start_in(&setup.yaml(), &["--workers", &workers.to_string()], variables).unwrap()
+    }
+}
+
+/// Backends on one port of 127.0.0.1 and its neighbours, as many as asked for.
+async fn neighbours(count: u8) -> Vec<Backend> {
+    // The port that the first gets may be taken at the next address.
+    for _ in 0..20 {
+        let mut backends = vec![Backend::start().await.unwrap()];
+        let port = backends[0].address.port();
+        for host in 2..=count {
+            match Backend::start_on(SocketAddr::from(([127, 0, 0, host], port))).await {
+                Ok(backend) => backends.push(backend),
+                Err(_) => break,
+            }
+        }
+        if backends.len() == usize::from(count) {
+            return backends;
+        }
+    }
+    panic!("no port is free on {count} addresses");
+}
+
+fn cluster(kind: &str, host: &str, port: u16, keys: &str) -> Setup {
+    let endpoint = format!("{{socket_address: {{address: {host}, port: {port}}}}}");
+    let keys = format!("type: {kind}, lb_policy: RoundRobin{keys}");
+    Setup::new().route("prefix: /", "named").cluster_of("named", &keys, [endpoint])
+}
+
+async fn client(gateway: &Gateway) -> Client {
+    Client::connect(gateway.listener("grpc").unwrap()).await.unwrap()
+}
+
+/// How many calls each backend got of these many more.
+async fn shares(client: &Client, backends: &[Backend], calls: usize) -> Vec<usize> {
+    let before: Vec<usize> = backends.iter().map(|backend| backend.seen().calls.len()).collect();
+    for _ in 0..calls {
+        let answer = client.call(METHOD, &[]).await.unwrap();
+        assert_eq!(answer.status(), Some(0), "{answer:?}");
+    }
+    backends.iter().zip(before).map(|(backend, before)| backend.seen().calls.len() - before).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn localhost_is_found() {
+    let backend = Backend::start().await.unwrap();
+    for kind in ["StrictDNS", "LogicalDns", "strictdns", "Static"] {
+        let gateway = cluster(kind, "localhost", backend.address.port(), "").start(1).unwrap();
+        assert_eq!(client(&gateway).await.call(METHOD, &[]).await.unwrap().status(), Some(0), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_domain_of_an_endpoint_is_one() {
+    let backends = neighbours(2).await;
+    let port = backends[0].address.port();
+    let names = Names::new("127.0.0.1 one.test\n127.0.0.2 two.test");
+    let endpoint = format!("{{socket_address: {{domains: [one.test, two.test], port: {port}}}}}");
+    let setup = Setup::new().route("prefix: /", "named");
+    let setup = setup.cluster_of("named", "type: StrictDNS, lb_policy: RoundRobin", [endpoint]);
+    let gateway = names.start(&setup, 1);
+    assert_eq!(shares(&client(&gateway).await, &backends, 10).await, [5, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_takes_every_address_and_logical_the_first() {
+    let backends = neighbours(3).await;
+    let names = Names::new(&format!("127.0.0.1 {NAME}\n127.0.0.2 {NAME}\n127.0.0.3 {NAME}"));
+    let port = backends[0].address.port();
+    let gateway = names.start(&cluster("StrictDNS", NAME, port, ""), 1);
+    assert_eq!(shares(&client(&gateway).await, &backends, 30).await, [10, 10, 10]);
+
+    let gateway = names.start(&cluster("LogicalDns", NAME, port, ""), 1);
+    let mut shares = shares(&client(&gateway).await, &backends, 30).await;
+    shares.sort_unstable();
+    assert_eq!(shares, [0, 0, 30]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_follow_a_change_of_the_answer() {
+    for (kind, workers) in [("StrictDNS", 1), ("StrictDNS", 2), ("LogicalDns", 1)] {
+        let backends = neighbours(2).await;
+        let names = Names::new(&format!("127.0.0.1 {NAME}"));
+        let setup = cluster(kind, NAME, backends[0].address.port(), ", dns_refresh_rate: 20ms").admin();
+        let gateway = names.start(&setup, workers);
+        let client = client(&gateway).await;
+        // A call that is open goes on where it is.
+        let mut held = client.script("hold").await.unwrap();
+        held.headers().await.unwrap();
+        assert_eq!(shares(&client, &backends, 5).await, [5, 0], "{kind}");
+
+        names.set(&format!("127.0.0.2 {NAME}"));
+        eventually("the new endpoint gets calls", async || {
+            Ok((shares(&client, &backends, 4).await == [0, 4]).then_some(()))
+        })
+        .await
+        .unwrap();
+        backends[0].release();
+        assert_eq!(held.answer().await.unwrap().status(), Some(0), "{kind}");
+        // Its last stream has ended, and nothing keeps the connection.
+        backends[0].until("no connection", |seen| seen.connected == 0).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_good_answer_stays_when_dns_fails() {
+    let backends = neighbours(1).await;
+    let names = Names::new(&format!("127.0.0.1 {NAME}"));
+    let setup = cluster("StrictDNS", NAME, backends[0].address.port(), ", dns_refresh_rate: 20ms");
+    let gateway = names.start(&setup, 1);
+    let client = client(&gateway).await;
+    assert_eq!(shares(&client, &backends, 1).await, [1]);
+    names.set("");
+    let told = |line: &str| line.contains("DNS look-up failed; keeping the endpoints").then(|| line.to_owned());
+    let line = gateway.process.wait_line("a warning", told).unwrap();
+    assert!(line.contains("cluster=named"), "{line}");
+    assert_eq!(shares(&client, &backends, 5).await, [5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn name_that_is_found_later_is_used_then() {
+    let backends = neighbours(1).await;
+    let names = Names::new("");
+    let setup = cluster("StrictDNS", NAME, backends[0].address.port(), ", dns_refresh_rate: 20ms");
+    let gateway = names.start(&setup, 1);
+    let client = client(&gateway).await;
+    let answer = client.call(METHOD, &[]).await.unwrap();
+    assert_eq!((answer.status(), answer.message()), (Some(14), "cluster named: it has no endpoints"));
+    names.set(&format!("127.0.0.1 {NAME}"));
+    eventually("the endpoint is found", async || {
+        Ok((client.call(METHOD, &[]).await?.status() == Some(0)).then_some(()))
+    })
+    .await
+    .unwrap();
+}
