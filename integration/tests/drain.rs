@@ -148,8 +148,9 @@ async fn a_second_signal_ends_it_now() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_delay_keeps_listeners_open() -> Result<()> {
     let backend = Backend::start(Options::default())?;
-    let mut gateway = Config::new(&[backend.address]).shutdown("delay: 4s").start(2)?;
+    let mut gateway = Config::new(&[backend.address]).shutdown("delay: 3s").start(2)?;
     let address = gateway.listener("grpc")?;
+    let mut late_python = grpcio::start("calls", address, &["20"])?;
     let before = Client::connect(address).await?;
     before.unary("Echo", &[], b"before").await?;
 
@@ -161,9 +162,10 @@ async fn the_delay_keeps_listeners_open() -> Result<()> {
         let late = Client::connect(address).await?;
         ensure!(late.unary("Echo", &[], b"late").await? == b"late"[..]);
     }
-    grpcio::run("calls", address, &["20"])?;
+    late_python.signal("USR1")?;
+    ensure!(late_python.wait()?.success(), "{}", late_python.lines().join("\n"));
     until_refused(address).await?;
-    ensure!(signalled.elapsed() >= Duration::from_secs(4), "closed early, after {:?}", signalled.elapsed());
+    ensure!(signalled.elapsed() >= Duration::from_secs(3), "closed early, after {:?}", signalled.elapsed());
     ensure!(gateway.process.wait()?.code() == Some(0));
     Ok(())
 }
@@ -198,4 +200,3 @@ async fn until_refused(address: SocketAddr) -> Result<()> {
     }
     Ok(())
 }
-

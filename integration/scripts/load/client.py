@@ -4,10 +4,12 @@
     client.py empty ADDRESS COUNT     so many empty messages on one stream, echoed
     client.py hold ADDRESS STREAMS    opens streams, prints `open` once each was answered, and keeps them
     client.py stall ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads no more
-    client.py calls ADDRESS COUNT     unary calls, one after another
+    client.py calls ADDRESS COUNT     prints `open` when it is ready, and makes unary calls, on a connection made then,
+                                      after SIGUSR1
 """
 
 import queue
+import signal
 import sys
 import threading
 
@@ -52,6 +54,9 @@ def stall(channel, streams):
 
 
 def calls(channel, count):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    print("open", flush=True)
+    signal.sigwait({signal.SIGUSR1})
     echo = channel.unary_unary("/weir.Load/Echo")
     for number in range(int(count)):
         message = str(number).encode()

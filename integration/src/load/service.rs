@@ -108,10 +108,7 @@ async fn endless(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
 }
 
 /// Waits for `what`, unless the client resets the stream first.
-async fn unless_reset(
-    respond: &mut SendResponse<Bytes>,
-    what: impl Future<Output = ()>,
-) -> Result<(), h2::Error> {
+async fn unless_reset(respond: &mut SendResponse<Bytes>, what: impl Future<Output = ()>) -> Result<(), h2::Error> {
     tokio::select! {
         () = what => Ok(()),
         reset = poll_fn(|cx| respond.poll_reset(cx)) => Err(reset.map_or_else(|error| error, h2::Error::from)),
