@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::call::{self, Queued};
 use crate::config::plan;
+use crate::drain::Listening;
 use crate::io::{Cork, Corked, Role, cork};
 use crate::worker::{Listener, Worker};
 
@@ -30,7 +31,8 @@ const REMEMBERED_RESETS: usize = 1024;
 /// times above the configured one, so that a list between the two gets an answer in gRPC.
 const OVERSIZE: u32 = 4;
 
-/// How long a connection without streams may take to answer the PING of its GOAWAY: many round trips.
+/// How long a connection without streams may take to answer the PING of its GOAWAY, or to send its preface, during a
+/// drain: many round trips.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 type H2Connection = h2::server::Connection<Corked<TcpStream, Rc<Policing>>, Queued>;
@@ -46,27 +48,34 @@ pub(crate) struct Shared {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, socket: TcpStream, peer: SocketAddr) {
     worker.metrics.downstream_connections[listener.index].add(1);
-    match accept(&listener, socket, peer).await {
-        Ok((h2, shared)) => drive(&worker, &listener, h2, &shared).await,
+    let drain = worker.drain.borrow().listen();
+    match accept(&listener, socket, peer, &drain).await {
+        Ok((h2, shared)) => drive(&worker, &listener, h2, &shared, &drain).await,
         Err(error) => tracing::debug!(listener = %listener.plan.name, %peer, %error, "no HTTP/2 connection came about"),
     }
     worker.metrics.downstream_connections[listener.index].sub(1);
 }
 
-/// Reads the preface and exchanges SETTINGS.
+/// Reads the preface and exchanges SETTINGS. A drain does not wait for a client that never speaks.
 async fn accept(
     listener: &Listener,
     socket: TcpStream,
     peer: SocketAddr,
-) -> Result<(H2Connection, Rc<Shared>), h2::Error> {
+    drain: &Listening,
+) -> Result<(H2Connection, Rc<Shared>), End> {
     let policing = Rc::new(Policing::new(&listener.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
+    let mut goodbye = None;
     let h2 = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
         // An error shows when h2 reads or writes next.
         let _ = cork.poll_uncork(cx);
-        shaken
+        if shaken.is_pending() && drain.poll(cx).is_ready() {
+            let goodbye = goodbye.get_or_insert_with(|| Box::pin(sleep(GOODBYE)));
+            return goodbye.as_mut().poll(cx).map(|()| Err(End::Silent));
+        }
+        shaken.map_err(End::Http2)
     })
     .await?;
     let shared = Shared { peer, cork, open: Cell::new(0), idle_since: Cell::new(Instant::now()) };
@@ -88,8 +97,13 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
     builder
 }
 
-async fn drive(worker: &Rc<Worker>, listener: &Rc<Listener>, mut h2: H2Connection, shared: &Rc<Shared>) {
-    let drain = worker.drain.listen();
+async fn drive(
+    worker: &Rc<Worker>,
+    listener: &Rc<Listener>,
+    mut h2: H2Connection,
+    shared: &Rc<Shared>,
+    drain: &Listening,
+) {
     let mut draining = false;
     let mut timers = Timers::new(&listener.plan);
     let end = poll_fn(|cx| {
@@ -150,6 +164,8 @@ enum End {
     Tcp(#[from] io::Error),
     #[error("{0}")]
     Policed(&'static str),
+    #[error("no HTTP/2 preface came before the drain")]
+    Silent,
 }
 
 /// The timers of a connection, each there only where a line of YAML asked for it.

@@ -146,17 +146,16 @@ impl Gateway {
     }
 
     /// Ends the gateway without cutting a call, within the time that `shutdown_config` gives: readiness fails and every
-    /// connection gets GOAWAY at once, listeners close after the delay, calls in flight finish. When `force` is ready,
+    /// connection gets GOAWAY at once, listeners close after the delay (connections that came meanwhile get theirs then),
+    /// calls in flight finish. When `force` is ready,
     /// calls that are still open are cut then.
     pub async fn drain(self, force: impl Future<Output = ()>) -> Drained {
         let shutdown = self.state.plan.shutdown.clone();
         self.state.draining.store(true, Ordering::Relaxed);
         let (calls, connections) = self.state.load();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
-        for worker in self.state.workers.iter() {
-            worker.tell(Command::Drain);
-        }
-        let acceptors = self.acceptors;
+        self.state.workers.iter().for_each(|worker| worker.tell(Command::Drain));
+        let (acceptors, workers) = (self.acceptors, self.state.workers.clone());
         let close_listeners = async move {
             sleep(shutdown.delay).await;
             for acceptor in &acceptors {
@@ -166,6 +165,8 @@ impl Gateway {
                 // Cancelled is what it should be; the socket is closed when this returns.
                 let _ = acceptor.await;
             }
+            // Connections that came in the meantime are told now: sooner, a client could not have made its calls on them.
+            workers.iter().for_each(|worker| worker.tell(Command::Drain));
         };
         let finished = async {
             close_listeners.await;

@@ -1,5 +1,6 @@
 //! A worker: one thread, one single-thread runtime, one pool of connections to each backend.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,8 +26,8 @@ use crate::upstream::Upstream;
 pub(crate) struct Worker {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<SyncSender<Entry>>,
-    /// Raised when connections should say goodbye.
-    pub(crate) drain: Rc<Signal>,
+    /// Raised when connections should say goodbye. Those that come later listen to a signal of their own.
+    pub(crate) drain: RefCell<Rc<Signal>>,
     /// Raised when the drain's time is over.
     pub(crate) cut: Rc<Signal>,
     listeners: Vec<Rc<Listener>>,
@@ -52,7 +53,7 @@ pub(crate) struct RouteTarget {
 pub(crate) enum Command {
     /// Serve this connection.
     Serve(Accepted),
-    /// Tell every connection that it should end.
+    /// Tell every connection that is open now that it should end.
     Drain,
     /// End every call.
     Cut,
@@ -158,7 +159,7 @@ async fn run(index: usize, parts: Parts, metrics: Arc<WorkerMetrics>, mut comman
     while let Some(command) = commands.recv().await {
         match command {
             Command::Serve(accepted) => worker.clone().serve(accepted),
-            Command::Drain => worker.drain.raise(),
+            Command::Drain => worker.drain.take().raise(),
             Command::Cut => worker.cut.raise(),
             Command::Stop => return,
         }
@@ -179,7 +180,7 @@ impl Worker {
             .enumerate()
             .map(|(index, plan)| Rc::new(Listener::new(index, plan.clone(), &upstreams)))
             .collect();
-        let (drain, cut) = (Rc::default(), Rc::default());
+        let (drain, cut) = (RefCell::default(), Rc::default());
         Worker { metrics, access_log: parts.access_log, drain, cut, listeners }
     }
 

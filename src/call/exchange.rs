@@ -164,7 +164,14 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         {
             return Poll::Ready(end);
         }
-        self.parties.watch.poll(self.parties.client, cx).map(End::Interrupted)
+        match ready!(self.parties.watch.poll(self.parties.client, cx)) {
+            // The rest of the message may still come, and then the client gets a status that it can use.
+            Interrupt::Cut if !self.to_client.at_boundary() => {
+                self.to_client.end_at_boundary();
+                Poll::Pending
+            }
+            interrupt => Poll::Ready(End::Interrupted(interrupt)),
+        }
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -180,8 +187,8 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
                 body.replay.end();
                 let _ = self.up.send_trailers(trailers);
             }
-            // The response says why.
-            Pumped::SinkClosed => {}
+            // The response says why; and a request is never asked to end.
+            Pumped::SinkClosed | Pumped::Boundary => {}
             Pumped::SourceFailed(error) => {
                 return Poll::Ready(End::Interrupted(Interrupt::Left(Left::from(&error))));
             }
@@ -216,6 +223,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             // Without trailers a client goes by the HTTP status.
             Pumped::Ended => End::Complete(status::of_http(self.http_status)),
             Pumped::Trailers(trailers) => self.end_response(trailers),
+            Pumped::Boundary => End::Interrupted(Interrupt::Cut),
             Pumped::SourceFailed(error) => self.failed(&error),
             // The client's stream takes no more: it has left, and `watch` knows how.
             Pumped::SinkClosed => End::Interrupted(match self.parties.client.poll_left(cx) {
@@ -298,7 +306,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             End::Local(_) | End::Interrupted(_) => self.up.send_reset(Reason::CANCEL),
             _ => {}
         }
-        Attempted { end, at_boundary: self.to_client.follow.at_boundary() }
+        Attempted { end, at_boundary: self.to_client.at_boundary() }
     }
 }
 

@@ -76,6 +76,18 @@ impl Follow {
         Ok(())
     }
 
+    /// How many of `bytes`, which come next, belong to the message that has begun; `None` when it does not end in them.
+    pub(crate) fn rest_of_message(&self, bytes: &[u8]) -> Option<usize> {
+        let mut end = self.left;
+        if self.filled > 0 {
+            let missing = PREFIX - self.filled;
+            let mut prefix = self.prefix;
+            prefix[self.filled..].copy_from_slice(bytes.get(..missing)?);
+            end = missing + length(&prefix);
+        }
+        (end <= bytes.len()).then_some(end)
+    }
+
     fn begin_message(&mut self, begins: Option<usize>) -> Result<(), TooLarge> {
         let size = length(&self.prefix);
         if size > self.limit {
@@ -138,6 +150,22 @@ mod tests {
         assert_eq!(follow.pass(&wire[..2]), Ok(()));
         assert_eq!(follow.pass(&wire[2..]), Err(TooLarge { size: 11, limit: 10, before: None }));
         assert!(!follow.at_boundary());
+    }
+
+    #[test]
+    fn the_rest_of_a_message_is_known_wherever_it_was_cut() {
+        let wire = message(300);
+        for cut in 0..=wire.len() {
+            let mut follow = Follow::new(None);
+            follow.pass(&wire[..cut]).expect("no limit");
+            let mut next = wire[cut..].to_vec();
+            if cut > 0 && cut < wire.len() {
+                assert_eq!(follow.rest_of_message(&next[..next.len() - 1]), None, "cut at {cut}");
+            }
+            next.extend(message(9));
+            let rest = if cut == 0 { 0 } else { wire.len() - cut };
+            assert_eq!(follow.rest_of_message(&next), Some(rest), "cut at {cut}");
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) enum Pumped {
     Ended,
     /// Everything was sent but these trailers.
     Trailers(HeaderMap),
+    /// What was sent ends with a message, as [`Pump::end_at_boundary`] asked.
+    Boundary,
     /// The side that is read from failed.
     SourceFailed(h2::Error),
     /// The side that is written to takes no more.
@@ -41,6 +43,7 @@ pub(crate) struct Pump<'a> {
     pub(crate) bytes: u64,
     joined: Joined,
     inspect: Option<Box<Inspect<'a>>>,
+    ending: bool,
 }
 
 #[derive(Default)]
@@ -72,7 +75,17 @@ impl<'a> Pump<'a> {
         let inspect = chain
             .needs(needs)
             .then(|| Box::new(Inspect { chain, call, direction, buffer: BytesMut::new(), running: None }));
-        Pump { follow: Follow::new(limit), bytes: 0, joined: Joined::default(), inspect }
+        Pump { follow: Follow::new(limit), bytes: 0, joined: Joined::default(), inspect, ending: false }
+    }
+
+    /// True when what was sent ends with a message. Filters hand on whole ones only.
+    pub(crate) fn at_boundary(&self) -> bool {
+        self.inspect.is_some() || self.follow.at_boundary()
+    }
+
+    /// Goes on only to the end of the message that has begun.
+    pub(crate) fn end_at_boundary(&mut self) {
+        self.ending = true;
     }
 
     /// Moves what can be moved. `sent` is shown each chunk just before it goes to the far side.
@@ -116,6 +129,11 @@ impl<'a> Pump<'a> {
             // The stream may have ended meanwhile, and then has no window to open.
             let _ = source.flow_control().release_capacity(chunk.len());
             self.bytes += chunk.len() as u64;
+            if self.ending
+                && let Some(rest) = self.follow.rest_of_message(&chunk)
+            {
+                return Poll::Ready(self.finish_message(chunk.slice(..rest), &mut send));
+            }
             if let Err(too_large) = self.follow.pass(&chunk) {
                 if let Some(before) = too_large.before {
                     self.joined.push(chunk.slice(..before), &mut send);
@@ -146,6 +164,16 @@ impl<'a> Pump<'a> {
             Ok(None) if send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
             Ok(None) => Poll::Ready(Pumped::SinkClosed),
             Err(error) => Poll::Ready(Pumped::SourceFailed(error)),
+        }
+    }
+}
+
+impl Pump<'_> {
+    fn finish_message(&mut self, rest: Bytes, send: &mut impl FnMut(Bytes, bool) -> bool) -> Pumped {
+        match self.follow.pass(&rest) {
+            Ok(()) if self.joined.push(rest, send) && self.joined.flush(send) => Pumped::Boundary,
+            Ok(()) => Pumped::SinkClosed,
+            Err(too_large) => Pumped::TooLarge(too_large),
         }
     }
 }

@@ -1,0 +1,73 @@
+"""A grpcio client for the load tests. Messages are plain bytes: no service definition is needed.
+
+    client.py large ADDRESS SIZE...   a unary call with a message of each size, echoed whole
+    client.py empty ADDRESS COUNT     so many empty messages on one stream, echoed
+    client.py hold ADDRESS STREAMS    opens streams, prints `open` once each was answered, and keeps them
+    client.py stall ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads no more
+    client.py calls ADDRESS COUNT     prints `open` when it is ready, and makes unary calls, on a connection made then,
+                                      after SIGUSR1
+"""
+
+import queue
+import signal
+import sys
+import threading
+
+import grpc
+
+UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+def large(channel, sizes):
+    echo = channel.unary_unary("/weir.Load/Echo")
+    for size in map(int, sizes):
+        # Not one byte repeated: a piece that is lost or swapped must show.
+        message = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+        assert echo(message) == message, f"{size} bytes came back otherwise"
+
+
+def empty(channel, count):
+    count = int(count)
+    replies = list(channel.stream_stream("/weir.Load/Echo")(iter([b""] * count)))
+    assert replies == [b""] * count, f"{len(replies)} messages came back"
+
+
+def hold(channel, streams):
+    open_streams = []
+    for _ in range(int(streams)):
+        requests = queue.SimpleQueue()
+        requests.put(b"open")
+        replies = channel.stream_stream("/weir.Load/Echo")(iter(requests.get, None))
+        assert next(replies) == b"open"
+        open_streams.append((requests, replies))
+    print("open", flush=True)
+    threading.Event().wait()
+
+
+def stall(channel, streams):
+    endless = channel.unary_stream("/weir.Load/Endless")
+    open_streams = [endless(b"") for _ in range(int(streams))]
+    for replies in open_streams:
+        next(replies)
+    print("open", flush=True)
+    threading.Event().wait()
+
+
+def calls(channel, count):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    print("open", flush=True)
+    signal.sigwait({signal.SIGUSR1})
+    echo = channel.unary_unary("/weir.Load/Echo")
+    for number in range(int(count)):
+        message = str(number).encode()
+        assert echo(message, timeout=30) == message
+
+
+def main():
+    command, address, *arguments = sys.argv[1:]
+    with grpc.insecure_channel(address, options=UNLIMITED) as channel:
+        {"large": large, "empty": empty, "hold": hold, "stall": stall, "calls": calls}[command](channel, *arguments)
+
+
+if __name__ == "__main__":
+    main()
