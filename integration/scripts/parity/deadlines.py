@@ -13,7 +13,19 @@ HOLD = ["await", "rst"]
 UNITS = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 # "TimeoutValue: positive integer as ASCII string of at most 8 digits", then one unit.
 MALFORMED = ["", "10", "S", "-5S", "+5S", "000000005m", "1x", "0.1S", "1 S", "1s", "0x1S", "1m;"]
-WELL_FORMED = ["5S", "20S", "90S", "1M", "2H", "99999999H", "30000m", "99999999m", "30000000u", "99999999u", "99999999n"]
+WELL_FORMED = [
+    "5S",
+    "20S",
+    "90S",
+    "1M",
+    "2H",
+    "99999999H",
+    "30000m",
+    "99999999m",
+    "30000000u",
+    "99999999u",
+    "99999999n",
+]
 
 
 def forwarding(at):
@@ -59,7 +71,9 @@ def untouched(at, given):
         async with connected(target) as connection:
             script = [HALF_CLOSE, ["pause", 40], *PLAIN]
             stream = await ended(await connection.call(key, script, extra=extra))
-            values = [value for name, value in (await connection.wait(key, "done"))[0]["headers"] if name == "grpc-timeout"]
+            values = [
+                value for name, value in (await connection.wait(key, "done"))[0]["headers"] if name == "grpc-timeout"
+            ]
             return {"values": values, "grpc-status": last(stream).get("grpc-status")}
 
     return case(run)
@@ -78,7 +92,9 @@ def expiry(at):
     at.through_only("inside a message", expires(at, [HEADERS, half, HOLD]), {"rst": CANCEL, "in time": True})
     sending = {**trailers, "frames": ["HEADERS", "HEADERS END_STREAM", "RST 0"]}
     at.through_only("while the client sends", expires(at, [HEADERS, HOLD], half_closes=False), sending)
-    at.through_only("while the client does not read", expires(at, [HEADERS, ["flood", 1000]], reads=False), {"rst": CANCEL})
+    at.through_only(
+        "while the client does not read", expires(at, [HEADERS, ["flood", 1000]], reads=False), {"rst": CANCEL}
+    )
     for given in ("0S", "1n", "0n"):
         at.through_only(f"grpc-timeout {given}", expires_at_once(at, given), {"grpc-status": "4"})
 

@@ -108,7 +108,9 @@ def main(suites):
     parser.add_argument("suite", choices=sorted(suites))
     parser.add_argument("--control", required=True)
     parser.add_argument("--services", required=True, help="JSON: service -> address of the backend")
-    parser.add_argument("--gateways", required=True, help="JSON: a list of name, pid, grpc, limited and admin (addresses)")
+    parser.add_argument(
+        "--gateways", required=True, help="JSON: a list of name, pid, grpc, limited and admin (addresses)"
+    )
     arguments = parser.parse_args()
     suites[arguments.suite](Lab(arguments))
     sys.stdout.flush()

@@ -43,12 +43,19 @@ def statuses(at):
         message = {"code": "UNIMPLEMENTED", "text": f"no route for {path}", "metadata": []}
         at.through_only(f"no route for {path}, with grpcio", library(at, path), message)
     for service in UNREACHABLE:
-        expect = {"status": "14", "names the cluster": True, "names an address": False, "frames": ["HEADERS END_STREAM"]}
+        expect = {
+            "status": "14",
+            "names the cluster": True,
+            "names an address": False,
+            "frames": ["HEADERS END_STREAM"],
+        }
         at.through_only(f"{service}", unavailable(at, service), expect)
         with_library = {"code": "UNAVAILABLE", "names the cluster": True, "metadata": []}
         at.through_only(f"{service}, with grpcio", library(at, f"/{service}/Call"), with_library)
     expect = {"frames": ["HEADERS END_STREAM", "RST 0"], "status": "12"}
-    at.through_only("a client that has not half-closed", answer(at, "/nowhere.Service/Method", half_closes=False), expect)
+    at.through_only(
+        "a client that has not half-closed", answer(at, "/nowhere.Service/Method", half_closes=False), expect
+    )
 
 
 def reply(status, encoded, text):
@@ -129,7 +136,12 @@ def refused(at, **how):
             await ended(stream)
             found = last(stream)
             reached = bool(target.control.calls(key))
-            return {"http": found.get(":status"), "status": found.get("grpc-status"), "reached": reached, **seen(stream)}
+            return {
+                "http": found.get(":status"),
+                "status": found.get("grpc-status"),
+                "reached": reached,
+                **seen(stream),
+            }
 
     return case(run)
 
@@ -222,15 +234,21 @@ def message_sizes(at):
     fine = {"status": "0", "data": 1005}
     limited = {"limited": True}
     at.through_only("a request of the limit", sized(at, echo, small), fine, **limited)
-    at.through_only("many requests of the limit", sized(at, echo, small * 30), {"status": "0", "data": 30_150}, **limited)
+    at.through_only(
+        "many requests of the limit", sized(at, echo, small * 30), {"status": "0", "data": 30_150}, **limited
+    )
     over = {"status": "8", "sizes": True, "rst": CANCEL}
     hold = ["await", "rst"]
     at.through_only("a request over the limit", sized(at, [hold], large), {"status": "8", "sizes": True}, **limited)
     at.through_only("a second request over the limit", sized(at, [HEADERS, hold], small + large), over, **limited)
     response = lambda *sizes: [HALF_CLOSE, HEADERS, *[["large", size] for size in sizes], hold]
-    at.through_only("a response of the limit", sized(at, [HALF_CLOSE, HEADERS, ["large", 1000], TRAILERS]), fine, **limited)
+    at.through_only(
+        "a response of the limit", sized(at, [HALF_CLOSE, HEADERS, ["large", 1000], TRAILERS]), fine, **limited
+    )
     at.through_only("a response over the limit", sized(at, response(1001)), over, **limited)
-    at.through_only("a second response over the limit", sized(at, response(1000, 1001)), {**over, "data": 1005}, **limited)
+    at.through_only(
+        "a second response over the limit", sized(at, response(1000, 1001)), {**over, "data": 1005}, **limited
+    )
     unlimited = sized(at, [HALF_CLOSE, HEADERS, ["large", 1001], TRAILERS], large)
     at.both("no limit where none was set", unlimited, {"status": "0", "data": 1006})
 

@@ -127,7 +127,9 @@ def hop_by_hop(at):
         }
         for name, script in where.items():
             at.through_only(f"{pair[0]} in {name}", crossed(at, script, pair[0]), {"crossed": False, "ended": True})
-        at.through_only(f"{pair[0]} in a request", crossed(at, PLAIN, pair[0], [pair]), {"crossed": False, "ended": True})
+        at.through_only(
+            f"{pair[0]} in a request", crossed(at, PLAIN, pair[0], [pair]), {"crossed": False, "ended": True}
+        )
 
 
 def crossed(at, script, name, extra=()):

@@ -91,7 +91,9 @@ def measured(run):
 
     def one(target):
         result = case(run)(target)
-        return {name: value for name, value in result.items() if name not in ("sent", "most sent") or not result["bounded"]}
+        return {
+            name: value for name, value in result.items() if name not in ("sent", "most sent") or not result["bounded"]
+        }
 
     return one
 
@@ -103,8 +105,12 @@ async def simple_call(connection, at):
 
 def bursts(at):
     """Thousands of small messages are traffic, not a flood."""
-    at.both("5,000 tiny messages to a grpcio client", caller(at, [HEADERS, ["burst", 5000, 20], TRAILERS], "unary_stream"))
-    at.both("62,832 frames to a grpcio client", caller(at, [HEADERS, ["shredded", 314_155, 5], TRAILERS], "unary_stream"))
+    at.both(
+        "5,000 tiny messages to a grpcio client", caller(at, [HEADERS, ["burst", 5000, 20], TRAILERS], "unary_stream")
+    )
+    at.both(
+        "62,832 frames to a grpcio client", caller(at, [HEADERS, ["shredded", 314_155, 5], TRAILERS], "unary_stream")
+    )
     many = [b"m" * 20] * 5000
     counted = [["await", "messages", 5000], HALF_CLOSE, HEADERS, ["message", "all"], TRAILERS]
     at.both("5,000 tiny messages from a grpcio client", caller(at, counted, "stream_unary", requests=many))
