@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// How long any one event may take. Generous: it bounds a hang, it does not measure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,6 +144,21 @@ impl Output {
     fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets this process, and the children that it starts from now on, have this many files open: shells often grant 1,024.
+///
+/// # Errors
+///
+/// When the system's hard limit is lower.
+pub fn raise_file_limit(files: u64) -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|granted| granted >= files) {
+        return Ok(());
+    }
+    limit.current = Some(files);
+    setrlimit(Resource::Nofile, limit)
+        .with_context(|| format!("the tests need {files} open files; `ulimit -Hn` allows {:?}", limit.maximum))
 }
 
 fn collect(pipe: impl Read + Send + 'static, output: Arc<Output>) {

@@ -18,7 +18,7 @@ import grpc
 UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
-def large(channel, sizes):
+def large(channel, *sizes):
     echo = channel.unary_unary("/weir.Load/Echo")
     for size in map(int, sizes):
         # Not one byte repeated: a piece that is lost or swapped must show.

@@ -14,7 +14,7 @@ use super::client::{Client, Failure, UNKNOWN};
 use crate::process::PATIENCE;
 
 /// What to keep in flight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
     /// Connections.
     pub connections: usize,
