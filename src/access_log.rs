@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -107,11 +107,8 @@ fn write(receiver: &Receiver<Entry>, out: Box<dyn Write + Send>) {
     let mut failing = false;
     while let Ok(first) = receiver.recv() {
         let mut result = write_line(&mut out, &first);
-        loop {
-            match receiver.try_recv() {
-                Ok(entry) => result = result.and(write_line(&mut out, &entry)),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(entry) = receiver.try_recv() {
+            result = result.and(write_line(&mut out, &entry));
         }
         match result.and_then(|()| out.flush()) {
             Ok(()) => failing = false,

@@ -1,10 +1,10 @@
 //! One RPC, from its first header to its last trailer.
 
+mod client;
 mod deadline;
 mod exchange;
 mod message;
 mod pump;
-mod queue;
 mod record;
 mod replay;
 mod request;
@@ -19,13 +19,12 @@ use tokio::time::Instant;
 use weir_filter::{Code, Direction, Ending, Status};
 
 use crate::cluster::balance::Question;
-use crate::downstream::Client;
+use crate::local::{Listener, Local, RouteTarget};
 use crate::status;
 use crate::upstream::{Lease, Unavailable};
-use crate::worker::{Listener, RouteTarget, Worker};
+pub(crate) use client::{Client, Shared};
 use exchange::{Attempted, Body, End, Parties};
 use pump::Pump;
-pub(crate) use queue::{Queue, Queued};
 use record::Record;
 use request::Refusal;
 use watch::Watch;
@@ -35,17 +34,12 @@ use watch::Watch;
 const MOST_ATTEMPTS: u32 = 5;
 
 /// Serves one stream of a client.
-pub(crate) async fn serve(
-    worker: Rc<Worker>,
-    listener: Rc<Listener>,
-    request: Request<RecvStream>,
-    mut client: Client,
-) {
+pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, request: Request<RecvStream>, mut client: Client) {
     let arrived = Instant::now();
     let (head, stream) = request.into_parts();
     let refusal = request::admit(&head, listener.plan.http2.max_header_list_size).err();
     let deadline = deadline::read(&head.headers, arrived);
-    let mut record = Record::new(&worker, &listener, client.peer, head.uri, head.headers, arrived);
+    let mut record = Record::new(&local, &listener, client.peer, head.uri, head.headers, arrived);
     if let Some(refusal) = refusal {
         return refuse(&mut record, &mut client, refusal);
     }
@@ -54,7 +48,7 @@ pub(crate) async fn serve(
         return reply(&mut record, &mut client, &status, Ending::Gateway);
     };
     record.routed(route.clone());
-    let mut watch = Watch::new(deadline, worker.cut.listen());
+    let mut watch = Watch::new(deadline, local.cut.listen());
     if !route.chain.is_empty() {
         let filtered = watch.or(&mut client, route.chain.request(&mut record.call, &mut record.filters_reached)).await;
         match filtered {
@@ -63,12 +57,12 @@ pub(crate) async fn serve(
             Err(interrupt) => return reply(&mut record, &mut client, &interrupt.status(), interrupt.ending()),
         }
     }
-    forward(&worker, &listener, &route, &mut record, stream, client, watch).await;
+    forward(&local, &listener, &route, &mut record, stream, client, watch).await;
 }
 
 /// Sends the request to a backend, again where no backend has processed it, and ends the call.
 async fn forward(
-    worker: &Worker,
+    local: &Local,
     listener: &Listener,
     route: &RouteTarget,
     record: &mut Record,
@@ -89,7 +83,7 @@ async fn forward(
         body: &mut body,
         watch: &mut watch,
     };
-    let attempted = attempts(worker, route, &mut parties).await;
+    let attempted = attempts(local, route, &mut parties).await;
     let (messages, bytes) = parties.body.traffic();
     parties.notes.messages_in = messages;
     parties.notes.bytes_in = bytes;
@@ -98,7 +92,7 @@ async fn forward(
 }
 
 /// Attempts until one of them has been processed, or none can be.
-async fn attempts(worker: &Worker, route: &RouteTarget, parties: &mut Parties<'_, '_>) -> Attempted {
+async fn attempts(local: &Local, route: &RouteTarget, parties: &mut Parties<'_, '_>) -> Attempted {
     let mut tried = Vec::new();
     loop {
         let lease = match lease(route, parties, &mut tried).await {
@@ -113,7 +107,7 @@ async fn attempts(worker: &Worker, route: &RouteTarget, parties: &mut Parties<'_
         if !again {
             return attempted;
         }
-        worker.metrics.transparent_retries[route.cluster].add(1);
+        local.metrics.transparent_retries[route.cluster].add(1);
         tried.push(endpoint);
     }
 }

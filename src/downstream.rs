@@ -1,27 +1,24 @@
 //! The server side of HTTP/2: a connection from a client, and the streams that appear on it.
 
-mod client;
 mod policing;
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::call::{self, Queued};
+use crate::call::{self, Client, Shared};
 use crate::config::plan;
 use crate::drain::Listening;
-use crate::io::{Cork, Corked, Role, cork};
-use crate::worker::{Listener, Worker};
+use crate::io::{Cork, Corked, Queued, Role, cork};
+use crate::local::{Listener, Local};
 
-pub(crate) use client::{Client, Left};
 use policing::Policing;
 
 /// Streams that were reset here and whose late frames h2 still recognises.
@@ -37,32 +34,44 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 type H2Connection = h2::server::Connection<Corked<TcpStream, Rc<Policing>>, Queued>;
 
-/// What the calls of a connection share with its task.
-pub(crate) struct Shared {
-    pub(crate) peer: SocketAddr,
+/// A connection that has exchanged prefaces.
+struct Connection {
+    local: Rc<Local>,
+    listener: Rc<Listener>,
+    h2: H2Connection,
     cork: Rc<Cork<TcpStream, Rc<Policing>>>,
-    open: Cell<usize>,
-    idle_since: Cell<Instant>,
+    shared: Rc<Shared>,
+    timers: Timers,
+    /// GOAWAY has been sent; the connection ends with its last stream.
+    draining: bool,
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, listener: Rc<Listener>, socket: TcpStream, peer: SocketAddr) {
-    worker.metrics.downstream_connections[listener.index].add(1);
-    let drain = worker.drain.borrow().listen();
-    match accept(&listener, socket, peer, &drain).await {
-        Ok((h2, shared)) => drive(&worker, &listener, h2, &shared, &drain).await,
-        Err(error) => tracing::debug!(listener = %listener.plan.name, %peer, %error, "no HTTP/2 connection came about"),
+pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpStream, peer: SocketAddr) {
+    let metrics = local.metrics.clone();
+    let index = listener.index;
+    metrics.downstream_connections[index].add(1);
+    let drain = local.drain.borrow().listen();
+    let name = listener.plan.name.clone();
+    match accept(local, listener, socket, peer, &drain).await {
+        Ok(mut connection) => match poll_fn(|cx| connection.poll(&drain, cx)).await {
+            Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
+            Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
+            Ok(()) => {}
+        },
+        Err(error) => tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about"),
     }
-    worker.metrics.downstream_connections[listener.index].sub(1);
+    metrics.downstream_connections[index].sub(1);
 }
 
 /// Reads the preface and exchanges SETTINGS. A drain does not wait for a client that never speaks.
 async fn accept(
-    listener: &Listener,
+    local: Rc<Local>,
+    listener: Rc<Listener>,
     socket: TcpStream,
     peer: SocketAddr,
     drain: &Listening,
-) -> Result<(H2Connection, Rc<Shared>), End> {
+) -> Result<Connection, End> {
     let policing = Rc::new(Policing::new(&listener.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
@@ -78,8 +87,9 @@ async fn accept(
         shaken.map_err(End::Http2)
     })
     .await?;
-    let shared = Shared { peer, cork, open: Cell::new(0), idle_since: Cell::new(Instant::now()) };
-    Ok((h2, Rc::new(shared)))
+    let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
+    let timers = Timers::new(&listener.plan);
+    Ok(Connection { local, listener, h2, cork, shared, timers, draining: false })
 }
 
 fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
@@ -97,62 +107,58 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
     builder
 }
 
-async fn drive(
-    worker: &Rc<Worker>,
-    listener: &Rc<Listener>,
-    mut h2: H2Connection,
-    shared: &Rc<Shared>,
-    drain: &Listening,
-) {
-    let mut draining = false;
-    let mut timers = Timers::new(&listener.plan);
-    let end = poll_fn(|cx| {
-        if !draining && (drain.poll(cx).is_ready() || timers.is_old(cx)) {
-            draining = true;
-            // GOAWAY with the highest id, a PING, and the real id when its answer is here (RFC 9113 6.8).
-            h2.graceful_shutdown();
+impl Connection {
+    /// One turn: what has arrived becomes calls, what is due is written.
+    fn poll(&mut self, drain: &Listening, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if !self.draining && (drain.poll(cx).is_ready() || self.timers.is_old(cx)) {
+            self.say_goodbye();
         }
-        let driven = loop {
-            match h2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    let client = Client::new(shared.clone(), respond);
-                    tokio::task::spawn_local(call::serve(worker.clone(), listener.clone(), request, client));
-                }
-                Poll::Ready(Some(Err(error))) => break Poll::Ready(Err(error)),
-                Poll::Ready(None) => break Poll::Ready(Ok(())),
-                Poll::Pending => break Poll::Pending,
-            }
-        };
-        let verdict = shared.cork.meter.verdict(shared.open.get());
-        if let Some(verdict) = verdict {
-            shared.cork.push_frame(&shared.cork.meter.go_away(verdict));
-        }
-        if let Poll::Ready(Err(error)) = shared.cork.poll_uncork(cx) {
+        let driven = self.accept_calls(cx);
+        let policed = self.police();
+        if let Poll::Ready(Err(error)) = self.cork.poll_uncork(cx) {
             return Poll::Ready(Err(error.into()));
         }
-        if let Some(verdict) = verdict {
-            worker.metrics.abusive_connections[listener.index].add(1);
-            return Poll::Ready(Err(End::Policed(verdict.words())));
-        }
+        policed?;
         if driven.is_ready() {
             return driven.map_err(End::Http2);
         }
-        if timers.is_idle(shared, cx) {
-            draining = true;
-            h2.graceful_shutdown();
+        if self.timers.is_idle(&self.shared, cx) {
+            self.say_goodbye();
             cx.waker().wake_by_ref();
         }
-        if draining && timers.is_left_over(h2.has_streams(), cx) { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await;
-    match end {
-        Err(End::Policed(why)) => {
-            tracing::warn!(listener = %listener.plan.name, peer = %shared.peer, why, "connection closed");
+        if self.draining && self.timers.is_left_over(self.h2.has_streams(), cx) {
+            return Poll::Ready(Ok(()));
         }
-        Err(error) => {
-            tracing::debug!(listener = %listener.plan.name, peer = %shared.peer, %error, "connection ended");
+        Poll::Pending
+    }
+
+    /// Sends GOAWAY with the highest id, a PING, and the real id when its answer is here (RFC 9113 6.8).
+    fn say_goodbye(&mut self) {
+        self.draining = true;
+        self.h2.graceful_shutdown();
+    }
+
+    /// Drives h2, and gives every stream that has appeared a task.
+    fn accept_calls(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match ready!(self.h2.poll_accept(cx)) {
+                Some(Ok((request, respond))) => {
+                    let client = Client::new(self.shared.clone(), respond);
+                    let served = call::serve(self.local.clone(), self.listener.clone(), request, client);
+                    tokio::task::spawn_local(served);
+                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
         }
-        Ok(()) => {}
+    }
+
+    /// Judges the frames of this turn. A connection that must end is told why, in the turn's last frame.
+    fn police(&mut self) -> Result<(), End> {
+        let Some(verdict) = self.cork.meter.verdict(self.shared.open()) else { return Ok(()) };
+        self.cork.push_frame(&self.cork.meter.go_away(verdict));
+        self.local.metrics.abusive_connections[self.listener.index].add(1);
+        Err(End::Policed(verdict.words()))
     }
 }
 
@@ -196,7 +202,7 @@ impl Timers {
     fn is_idle(&mut self, shared: &Shared, cx: &mut Context<'_>) -> bool {
         let Some((after, timer)) = &mut self.idle else { return false };
         while timer.as_mut().poll(cx).is_ready() {
-            let due = if shared.open.get() > 0 { Instant::now() } else { shared.idle_since.get() } + *after;
+            let due = if shared.open() > 0 { Instant::now() } else { shared.idle_since() } + *after;
             if due <= Instant::now() {
                 self.idle = None;
                 return true;

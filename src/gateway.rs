@@ -15,7 +15,8 @@ use crate::admin::{self, State};
 use crate::cluster::{Cluster, dns};
 use crate::config::plan::Plan;
 use crate::listener;
-use crate::worker::{Command, Handle, Parts};
+use crate::local::Parts;
+use crate::worker::{Command, Handle};
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);

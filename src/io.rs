@@ -6,16 +6,20 @@
 
 mod buffers;
 mod meter;
+mod queue;
+mod turns;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(crate) use meter::{Frame, FrameMeter};
+pub(crate) use meter::{Frame, FrameMeter, Role};
+pub(crate) use queue::{Queue, Queued};
+pub(crate) use turns::Turns;
 
 /// A turn that has written this much is flushed early, so that a large response is not held back and the buffer stays
 /// within what a socket takes at once.
@@ -31,9 +35,7 @@ pub(crate) struct Cork<S, M> {
     inner: RefCell<Inner<S>>,
     /// What was seen of the frames that passed.
     pub(crate) meter: M,
-    /// Turns after which nothing was left in the cork.
-    clean_turns: Cell<u64>,
-    waiting: RefCell<Vec<Waker>>,
+    pub(crate) turns: Rc<Turns>,
 }
 
 struct Inner<S> {
@@ -53,13 +55,10 @@ pub(crate) fn cork<S, M>(socket: S, meter: M, role: meter::Role) -> (Corked<S, M
     let shared = Rc::new(Cork {
         inner: RefCell::new(Inner { socket, out: Vec::new(), written: 0, scan_in, scan_out, held: false, shut: false }),
         meter,
-        clean_turns: Cell::new(0),
-        waiting: RefCell::new(Vec::new()),
+        turns: Rc::default(),
     });
     (Corked { shared: shared.clone() }, shared)
 }
-
-pub(crate) use meter::Role;
 
 // === impl Cork ===
 
@@ -76,12 +75,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
             cx.waker().wake_by_ref();
             return Poll::Ready(Ok(()));
         }
-        self.clean_turns.set(self.clean_turns.get().wrapping_add(1));
-        if !self.waiting.borrow().is_empty() {
-            for waker in self.waiting.take() {
-                waker.wake();
-            }
-        }
+        self.turns.turned();
         Poll::Ready(Ok(()))
     }
 
@@ -94,21 +88,6 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
             inner.out.extend_from_slice(frame);
         }
         between_frames
-    }
-
-    /// Turns so far after which nothing was left to write.
-    pub(crate) fn clean_turns(&self) -> u64 {
-        self.clean_turns.get()
-    }
-
-    /// Ready when a whole turn has passed since `clean_turns` was `since`: every frame that flow control did not hold
-    /// back has then left.
-    pub(crate) fn poll_turned(&self, since: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.clean_turns.get() != since {
-            return Poll::Ready(());
-        }
-        self.waiting.borrow_mut().push(cx.waker().clone());
-        Poll::Pending
     }
 }
 

@@ -16,6 +16,7 @@ mod drain;
 pub mod gateway;
 mod io;
 mod listener;
+mod local;
 mod metrics;
 pub mod registry;
 mod route;

@@ -1,10 +1,8 @@
 //! A worker: one thread, one single-thread runtime, one pool of connections to each backend.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, net, thread};
 
@@ -12,42 +10,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::access_log::Entry;
-use crate::chain::Chain;
-use crate::cluster::Cluster;
-use crate::config::plan::{self, Plan};
 use crate::downstream;
-use crate::drain::Signal;
+use crate::local::{Local, Parts};
 use crate::metrics::WorkerMetrics;
-use crate::route::Router;
-use crate::upstream::Upstream;
-
-/// What one worker's tasks share. It never leaves its thread.
-pub(crate) struct Worker {
-    pub(crate) metrics: Arc<WorkerMetrics>,
-    pub(crate) access_log: Option<SyncSender<Entry>>,
-    /// Raised when connections should say goodbye. Those that come later listen to a signal of their own.
-    pub(crate) drain: RefCell<Rc<Signal>>,
-    /// Raised when the drain's time is over.
-    pub(crate) cut: Rc<Signal>,
-    listeners: Vec<Rc<Listener>>,
-}
-
-/// A listener, as one worker serves it.
-pub(crate) struct Listener {
-    pub(crate) index: usize,
-    pub(crate) plan: plan::Listener,
-    pub(crate) router: Router<RouteTarget>,
-}
-
-/// Where a route leads.
-pub(crate) struct RouteTarget {
-    pub(crate) id: Arc<str>,
-    /// Index into the plan's clusters.
-    pub(crate) cluster: usize,
-    pub(crate) chain: Rc<Chain>,
-    pub(crate) upstream: Rc<Upstream>,
-}
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -86,14 +51,6 @@ pub(crate) struct Handle {
     connections: Arc<AtomicUsize>,
     commands: UnboundedSender<Command>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
-}
-
-/// What every worker is made from.
-#[derive(Clone)]
-pub(crate) struct Parts {
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) clusters: Vec<Arc<Cluster>>,
-    pub(crate) access_log: Option<SyncSender<Entry>>,
 }
 
 impl Handle {
@@ -155,62 +112,26 @@ impl Handle {
 }
 
 async fn run(index: usize, parts: Parts, metrics: Arc<WorkerMetrics>, mut commands: UnboundedReceiver<Command>) {
-    let worker = Rc::new(Worker::new(index, parts, metrics));
+    let local = Rc::new(Local::new(index, parts, metrics));
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Serve(accepted) => worker.clone().serve(accepted),
-            Command::Drain => worker.drain.take().raise(),
-            Command::Cut => worker.cut.raise(),
+            Command::Serve(accepted) => serve(local.clone(), accepted),
+            Command::Drain => local.drain.take().raise(),
+            Command::Cut => local.cut.raise(),
             Command::Stop => return,
         }
     }
 }
 
-impl Worker {
-    fn new(index: usize, parts: Parts, metrics: Arc<WorkerMetrics>) -> Worker {
-        let upstreams: Vec<Rc<Upstream>> = parts
-            .clusters
-            .iter()
-            .map(|cluster| Rc::new(Upstream::new(cluster.clone(), index, metrics.clone())))
-            .collect();
-        let listeners = parts
-            .plan
-            .listeners
-            .iter()
-            .enumerate()
-            .map(|(index, plan)| Rc::new(Listener::new(index, plan.clone(), &upstreams)))
-            .collect();
-        let (drain, cut) = (RefCell::default(), Rc::default());
-        Worker { metrics, access_log: parts.access_log, drain, cut, listeners }
-    }
-
-    fn serve(self: Rc<Worker>, accepted: Accepted) {
-        let Accepted { listener, socket, peer, count } = accepted;
-        let socket = match TcpStream::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
-        };
-        let listener = self.listeners[listener].clone();
-        tokio::task::spawn_local(async move {
-            downstream::serve(self, listener, socket, peer).await;
-            drop(count);
-        });
-    }
-}
-
-impl Listener {
-    fn new(index: usize, plan: plan::Listener, upstreams: &[Rc<Upstream>]) -> Listener {
-        let chain = Rc::new(Chain::new(&plan.filters));
-        let routes = plan.routes.iter().map(|route| {
-            let target = RouteTarget {
-                id: route.id.clone(),
-                cluster: route.cluster,
-                chain: chain.clone(),
-                upstream: upstreams[route.cluster].clone(),
-            };
-            (route.clone(), Rc::new(target))
-        });
-        let router = Router::new(routes);
-        Listener { index, plan, router }
-    }
+fn serve(local: Rc<Local>, accepted: Accepted) {
+    let Accepted { listener, socket, peer, count } = accepted;
+    let socket = match TcpStream::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
+    };
+    let listener = local.listeners[listener].clone();
+    tokio::task::spawn_local(async move {
+        downstream::serve(local, listener, socket, peer).await;
+        drop(count);
+    });
 }

@@ -12,16 +12,16 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use tokio::time::Instant;
 use weir_filter::{Call, Code, Direction, Needs, Status};
 
+use super::client::{Client, Left};
 use super::deadline;
 use super::message::TooLarge;
 use super::pump::{Pump, Pumped};
-use super::queue::{Queue, Queued};
 use super::record::Notes;
 use super::replay::Replay;
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
 use crate::config::plan;
-use crate::downstream::{Client, Left};
+use crate::io::{Queue, Queued};
 use crate::status;
 use crate::upstream::Lease;
 

@@ -10,8 +10,8 @@ use http::HeaderMap;
 use weir_filter::{Call, Direction, Needs, Status};
 
 use super::message::{self, Follow, PREFIX, TooLarge};
-use super::queue::{Queue, Queued};
 use crate::chain::Chain;
+use crate::io::{Queue, Queued};
 
 /// Small chunks that wait together travel together, up to this size: HTTP/2's smallest maximum frame (RFC 9113 4.2). A
 /// sender of thousands of tiny frames must not become a flood at the receiver.

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use weir_filter::{Call, Code, Ending, Outcome};
 
 use crate::access_log::Entry;
-use crate::worker::{Listener, RouteTarget, Worker};
+use crate::local::{Listener, Local, RouteTarget};
 
 /// A call from its first header to its end.
 ///
 /// Dropping it counts the call, writes its line in the access log and runs the filters' `finish`. A record that is
 /// dropped before [`Record::end`] belongs to a call whose task was torn down: that is INTERNAL, and it is counted too.
 pub(crate) struct Record {
-    worker: Rc<Worker>,
+    local: Rc<Local>,
     listener: Rc<Listener>,
     pub(crate) call: Call,
     started: Instant,
@@ -44,16 +44,16 @@ pub(crate) struct Notes {
 
 impl Record {
     pub(crate) fn new(
-        worker: &Rc<Worker>,
+        local: &Rc<Local>,
         listener: &Rc<Listener>,
         peer: SocketAddr,
         uri: Uri,
         metadata: HeaderMap,
         started: Instant,
     ) -> Record {
-        worker.metrics.in_flight(None).add(1);
+        local.metrics.in_flight(None).add(1);
         Record {
-            worker: worker.clone(),
+            local: local.clone(),
             listener: listener.clone(),
             call: Call { uri, metadata, peer, extensions: http::Extensions::new() },
             started,
@@ -67,7 +67,7 @@ impl Record {
 
     /// The call's route is known.
     pub(crate) fn routed(&mut self, route: Rc<RouteTarget>) {
-        let metrics = &self.worker.metrics;
+        let metrics = &self.local.metrics;
         metrics.in_flight(None).sub(1);
         metrics.in_flight(Some(route.cluster)).add(1);
         self.route = Some(route);
@@ -75,7 +75,7 @@ impl Record {
 
     /// True when somebody reads the access log.
     pub(crate) fn is_logged(&self) -> bool {
-        self.worker.access_log.is_some()
+        self.local.access_log.is_some()
     }
 
     /// How the call ended. The first word stands.
@@ -92,7 +92,7 @@ impl Record {
     }
 
     fn write_entry(&mut self, status: Code, ended_by: Ending) {
-        let Some(log) = &self.worker.access_log else { return };
+        let Some(log) = &self.local.access_log else { return };
         let duration = self.started.elapsed();
         let entry = Entry {
             time: SystemTime::now() - duration,
@@ -115,7 +115,7 @@ impl Record {
             ended_by,
         };
         if log.try_send(entry).is_err() {
-            self.worker.metrics.dropped_records.add(1);
+            self.local.metrics.dropped_records.add(1);
         }
     }
 }
@@ -124,7 +124,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let (status, ending) = self.end.unwrap_or((Code::Internal, Ending::Gateway));
         let cluster = self.route.as_ref().map(|route| route.cluster);
-        let metrics = &self.worker.metrics;
+        let metrics = &self.local.metrics;
         metrics.in_flight(cluster).sub(1);
         let calls = metrics.calls(self.listener.index, cluster);
         calls.ended(status, self.started.elapsed());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep, sleep_until};
 use weir_filter::{Code, Ending, Status};
 
-use crate::downstream::{Client, Left};
+use super::client::{Client, Left};
 use crate::drain::Listening;
 
 /// Why a call ends before its backend ended it.

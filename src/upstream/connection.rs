@@ -14,9 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::pool::Pool;
-use crate::call::Queued;
 use crate::config::plan;
-use crate::io::{Cork, Corked, Frame, FrameMeter, Role, cork};
+use crate::io::{Cork, Corked, Frame, FrameMeter, Queued, Role, cork};
 
 /// The largest window that HTTP/2 has (RFC 9113 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;

@@ -1,5 +1,6 @@
 //! The client's side of one stream: what is sent to it, and whether it still listens.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -9,8 +10,7 @@ use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
 use tokio::time::Instant;
 
-use super::Shared;
-use crate::call::{Queue, Queued};
+use crate::io::{Queue, Queued, Turns};
 
 /// How a client left a call before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,31 @@ pub(crate) enum Left {
     Cancelled,
     /// Its connection is gone.
     Gone,
+}
+
+/// What the calls of a connection share with its task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) peer: SocketAddr,
+    turns: Rc<Turns>,
+    open: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+impl Shared {
+    pub(crate) fn new(peer: SocketAddr, turns: Rc<Turns>) -> Shared {
+        Shared { peer, turns, open: Cell::new(0), idle_since: Cell::new(Instant::now()) }
+    }
+
+    /// Calls of the connection that have not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// When the last call ended; meaningful while none is open.
+    pub(crate) fn idle_since(&self) -> Instant {
+        self.idle_since.get()
+    }
 }
 
 /// A stream towards a client. Dropping it before its end resets the stream.
@@ -33,7 +58,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>) -> Client {
+    pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>) -> Client {
         shared.open.set(shared.open.get() + 1);
         Client { peer: shared.peer, shared, respond, stream: None, queue: Rc::default(), head_turn: 0 }
     }
@@ -58,7 +83,7 @@ impl Client {
     /// Sends the head, which is also the end in a trailers-only response. A client that has left is not told: that is
     /// [`Client::poll_left`]'s to say.
     pub(crate) fn send_head(&mut self, head: Response<()>, end: bool) {
-        self.head_turn = self.shared.cork.clean_turns();
+        self.head_turn = self.shared.turns.now();
         self.stream = self.respond.send_response(head, end).ok();
     }
 
@@ -83,7 +108,7 @@ impl Client {
     /// back for as long as the client does not read.
     pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.queue.poll_empty(cx));
-        self.shared.cork.poll_turned(self.head_turn, cx)
+        self.shared.turns.poll_passed(self.head_turn, cx)
     }
 }
 
