@@ -83,7 +83,7 @@ def faults(at, name, before, seen, fault, expect, ignore=()):
         richer = ("messages",) if shape == "not reading" and fault[0] != "rst" else ()
         run_one = caller(at, awaited, kind, endless=shape == "sending", **how)
         at.both(f"{name}, {shape}", run_one, expect, ignore, richer)
-    # Everything in one piece: grpcio may drop what it had not read when a reset comes, direct as well (framing.py sees).
+    # Everything in one piece: grpcio may drop what it had not read when a reset comes, direct as well.
     at_once = [["await", "messages", 1], ["cork"], *[step for step in before if len(step) > 1], fault, ["uncork"]]
     if fault[0] == "rst":
         at.both(f"{name}, at once", caller(at, at_once, "unary_stream"), expect, ("messages", "initial"))
