@@ -12,3 +12,8 @@ fn slow_readers_stop_only_their_senders() -> Result<()> {
 fn bursts_of_small_messages() -> Result<()> {
     check("pressure", "bursts")
 }
+
+#[test]
+fn bursts_that_wait_for_a_reader() -> Result<()> {
+    check("pressure", "unread_bursts")
+}

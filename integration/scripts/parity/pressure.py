@@ -118,7 +118,12 @@ def bursts(at):
     at.both("2,500 tiny messages there and back", caller(at, echo, "stream_stream", requests=many[:2500]))
     at.both("300 empty messages there and back", caller(at, echo, "stream_stream", requests=[b""] * 300))
     at.both("streams of tiny messages side by side", lambda target: side_by_side(target, at))
-    at.both("20,000 tiny messages to a client that does not read", unread_burst(at))
+
+
+def unread_bursts(at):
+    """Small frames that wait for a reader are still traffic: they cost nobody the connection, and none is lost."""
+    at.both("200,000 empty messages to a client that does not read", unread_burst(at))
+    at.both("200,000 empty messages to a backend that does not read", deaf_burst(at), {"others": ["0"] * 5})
 
 
 def side_by_side(target, at):
@@ -130,24 +135,46 @@ def side_by_side(target, at):
 
 
 def unread_burst(at):
-    """Small frames that wait for a reader are still small frames: they must neither cost the connection nor be lost."""
+    """Four streams that fill their windows, and calls beside them; then everything is read."""
 
     async def run(target):
         key = at.key("unread")
         async with connected(target) as connection:
-            stream = connection.open(key, [HEADERS, ["burst", 20_000, 20], TRAILERS], end=True)
-            stream.reading = False
-            await settled(connection, key, 1)
+            streams = [connection.open(key, [HEADERS, ["burst", 50_000, 0], TRAILERS], end=True) for _ in range(4)]
+            for stream in streams:
+                stream.reading = False
+            await settled(connection, key, 4)
             others = [await simple_call(connection, at) for _ in range(5)]
-            stream.reading = True
-            connection.peer.open_window(stream, stream.data_bytes)
-            await ended(stream)
-            return {**seen(stream), "others": others}
+            for stream in streams:
+                stream.reading = True
+                connection.peer.open_window(stream, stream.data_bytes)
+            return {"streams": [seen(await ended(stream)) for stream in streams], "others": others}
 
     return case(run)
 
 
-SUITES = {"slow_readers": slow_readers, "bursts": bursts}
+def deaf_burst(at):
+    """Four streams that fill their windows, and calls beside them on the same connections."""
+
+    async def run(target):
+        key = at.key("deaf")
+        async with connected(target) as connection:
+            sending = []
+            for _ in range(4):
+                stream = connection.open(key, [["stop-reading"], ["await", "rst"]])
+                sending.append(asyncio.ensure_future(connection.peer.shredded(stream, message(b"") * 50_000, 5)))
+            before = -1
+            while before != (before := sum(stream.sent_bytes for stream in connection.peer.streams.values())):
+                await asyncio.sleep(0.1)
+            others = [await simple_call(connection, at) for _ in range(5)]
+            for task in sending:
+                task.cancel()
+            return {"others": others, "goaways": connection.peer.goaways}
+
+    return case(run)
+
+
+SUITES = {"slow_readers": slow_readers, "bursts": bursts, "unread_bursts": unread_bursts}
 
 if __name__ == "__main__":
     lab.main(SUITES)
