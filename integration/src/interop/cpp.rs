@@ -10,7 +10,7 @@ use crate::tools::{debian, ensure, output, run};
 
 /// The programs use internals of the library, so the library must be of the source's own version.
 const PACKAGES: &[&str] =
-    &["g++", "libgrpc++-dev", "libprotobuf-dev", "pkg-config", "protobuf-compiler", "protobuf-compiler-grpc"];
+    &["g++", "libgrpc++-dev", "libprotobuf-dev", "make", "pkg-config", "protobuf-compiler", "protobuf-compiler-grpc"];
 
 /// Stands in for the parts of gRPC's test library that the programs link but, without TLS, never use.
 const SHIM: &str = include_str!("../../scripts/interop/shim.cc");

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{folder, output, run};
+use super::{folder, on_path, output, run};
 
 /// Seconds to wait for another apt-get, of a test or of the machine, to be done.
 const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
@@ -49,6 +49,9 @@ impl PoolFile {
     pub fn unpack_source(&self, into: &Path, members: &[&str]) -> Result<()> {
         fs::create_dir_all(into)?;
         let archive = self.fetch(into)?;
+        if !on_path("xz") {
+            install(&["xz-utils"])?;
+        }
         let mut tar = Command::new("tar");
         tar.arg("-xf").arg(&archive).arg("-C").arg(into).args(["--strip-components=1", "--wildcards", "--anchored"]);
         run(tar.args(members.iter().map(|member| format!("*/{member}"))))?;
@@ -97,10 +100,11 @@ fn archive_root() -> Result<String> {
 }
 
 fn lock() -> Result<File> {
-    fs::create_dir_all(folder())?;
-    let lock = File::create(folder().join("apt.lock"))?;
-    lock.lock()?;
-    Ok(lock)
+    fs::create_dir_all(folder()).with_context(|| format!("creating {}", folder().display()))?;
+    let path = folder().join("apt.lock");
+    let file = File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    file.lock().with_context(|| format!("locking {}", path.display()))?;
+    Ok(file)
 }
 
 fn install_missing(missing: &[&str]) -> Result<()> {
