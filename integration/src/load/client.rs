@@ -203,6 +203,12 @@ impl Client {
 // === impl Call ===
 
 impl Call {
+    /// The id of its stream.
+    #[must_use]
+    pub fn stream_id(&self) -> u32 {
+        self.request.stream_id().as_u32()
+    }
+
     /// Sends one message.
     ///
     /// # Errors
