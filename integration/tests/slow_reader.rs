@@ -1,6 +1,7 @@
 //! A client that does not read holds up nobody else, and what the gateway keeps for it is bounded.
 
 use anyhow::{Context, Result, ensure};
+use tokio::task::JoinSet;
 use weir_integration::gateway::Gateway;
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::client::{Call, Client, Windows};
@@ -48,6 +49,7 @@ async fn with_closed_windows(workers: usize) -> Result<()> {
     }
     others_go_on(&gateway, &other, before).await?;
     ensure!(backend.counts().open_calls == STREAMS, "the streams of the slow reader ended");
+    gateway.expect_at_rest().await?;
 
     // It was slow, not gone.
     for stream in &mut streams {
@@ -72,6 +74,30 @@ async fn with_a_full_socket() -> Result<()> {
     reader.signal("STOP")?;
     others_go_on(&gateway, &other, before).await?;
     ensure!(backend.counts().open_calls == STREAMS, "the streams of the slow reader ended");
+    gateway.expect_at_rest().await
+}
+
+/// The other way round: a backend that reads nothing of what a client uploads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn with_a_deaf_backend() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).start(1)?;
+    let address = gateway.listener("grpc")?;
+    let other = Client::connect(address).await?;
+    other.unary("Echo", &[], b"before").await?;
+    let before = gateway.resident_memory()?;
+    let sender = Client::connect(address).await?;
+    let mut uploads = JoinSet::new();
+    for _ in 0..STREAMS {
+        let mut stream = sender.start("Deaf", &[]).await?;
+        uploads.spawn(async move { while stream.send(&[7; 16 * 1024]).await.is_ok() {} });
+    }
+    backend.wait("the uploads", |counts| counts.open_calls == STREAMS).await?;
+    others_go_on(&gateway, &other, before).await?;
+    gateway.expect_at_rest().await?;
+    uploads.shutdown().await;
+    drop(sender);
+    backend.wait("the end of the uploads", |counts| counts.open_calls == 0).await?;
     Ok(())
 }
 
