@@ -12,6 +12,9 @@ use crate::process::PATIENCE;
 /// How often to look at a metric that a test waits for.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long a gateway is watched that should be at rest.
+const REST: Duration = Duration::from_millis(500);
+
 /// Fetches an admin page: its HTTP status and its body.
 ///
 /// # Errors
@@ -61,6 +64,32 @@ impl Gateway {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// CPU time that the process has used, in all of its threads. Its resolution is a hundredth of a second.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended, or this is not Linux.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
+        // After the name, which may hold anything: user and system time are the 14th and the 15th field.
+        let (_, fields) = stat.rsplit_once(')').context("no name in /proc")?;
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Fails if a gateway that has nothing to do is busy.
+    ///
+    /// # Errors
+    ///
+    /// When it uses a tenth of a core or more.
+    pub async fn expect_at_rest(&self) -> Result<()> {
+        let before = self.cpu_time()?;
+        tokio::time::sleep(REST).await;
+        let used = self.cpu_time()?.saturating_sub(before);
+        anyhow::ensure!(used < REST / 10, "{used:?} of CPU in {REST:?} in which nothing happened");
+        Ok(())
     }
 
     /// Resident memory of the process, in bytes.

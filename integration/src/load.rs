@@ -2,6 +2,7 @@
 //! client that shows what a channel hides, and a load that keeps calls in flight.
 
 pub mod backend;
+pub mod channel;
 pub mod client;
 pub mod config;
 pub mod grpcio;

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 use weir_integration::admin;
 use weir_integration::load::backend::{Backend, Options};
+use weir_integration::load::channel::{Channel, Outcome};
 use weir_integration::load::client::{Call, Client, GoAway, UNAVAILABLE, expect_failure};
 use weir_integration::load::config::Config;
 use weir_integration::load::grpcio;
@@ -63,6 +64,7 @@ async fn no_call_in_flight_fails(workers: usize) -> Result<()> {
         ensure!(admin::page(gateway.admin()?, "/ready")?.0 == 503, "ready while draining");
     }
     ensure!(backend.counts().open_calls == 550, "the backend lost a call: {:?}", backend.counts());
+    gateway.expect_at_rest().await?;
     idle.closed().await?;
     until_refused(address).await?;
 
@@ -166,6 +168,38 @@ async fn the_delay_keeps_listeners_open() -> Result<()> {
     ensure!(late_python.wait()?.success(), "{}", late_python.lines().join("\n"));
     until_refused(address).await?;
     ensure!(signalled.elapsed() >= Duration::from_secs(3), "closed early, after {:?}", signalled.elapsed());
+    ensure!(gateway.process.wait()?.code() == Some(0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_without_pause_with_one_worker() -> Result<()> {
+    calls_without_pause(1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_without_pause_with_two_workers() -> Result<()> {
+    calls_without_pause(2).await
+}
+
+/// Clients go on calling while they are told to go: until the listeners are closed, and not one call fails.
+async fn calls_without_pause(workers: usize) -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let mut gateway = Config::new(&[backend.address]).shutdown("delay: 500ms").start(workers)?;
+    let address = gateway.listener("grpc")?;
+    let mut channels = JoinSet::new();
+    for _ in 0..30 {
+        channels.spawn(async move {
+            let mut channel = Channel::new(address);
+            while channel.call().await? == Outcome::Succeeded {}
+            anyhow::Ok(channel.reconnects())
+        });
+    }
+    backend.wait("calls", |counts| counts.answered > 300).await?;
+    gateway.process.signal("TERM")?;
+    while let Some(reconnects) = channels.join_next().await {
+        ensure!((1..=2).contains(&reconnects??), "told at the signal, and again when the listener closed");
+    }
     ensure!(gateway.process.wait()?.code() == Some(0));
     Ok(())
 }

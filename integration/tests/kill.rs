@@ -105,6 +105,33 @@ async fn under_load(workers: usize) -> Result<()> {
     Ok(())
 }
 
+/// A backend that stands still: no answer, and no TCP error either. Only keepalive tells.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_frozen_backend_is_found_out_by_keepalive() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let journal = folder.path().join("calls");
+    let (frozen, frozen_address) = start_backend(0, &journal)?;
+    let other = Backend::start(Options::default())?;
+    let keys = "connect_timeout: 300ms, http2: {keepalive_interval: 200ms, keepalive_timeout: 300ms}";
+    let gateway = Config::new(&[frozen_address, other.address]).cluster(keys).start(2)?;
+    let load = Load { connections: 8, in_flight: 8, delay: Duration::from_millis(5) };
+    let load = load.start(gateway.listener("grpc")?).await?;
+    load.more(500).await?;
+
+    frozen.signal("STOP")?;
+    // Half of the slots stand still within a moment; without keepalive all would.
+    load.more(2000).await?;
+    frozen.signal("CONT")?;
+    let noted = read_journal(&journal, |_| true).await?.len();
+    read_journal(&journal, |had| had.len() >= noted + 100).await?;
+    let report = load.stop().await?;
+    ensure!(!report.failed.is_empty() && report.failed.len() <= 64, "{} calls failed", report.failed.len());
+    for failed in &report.failed {
+        ensure!(failed.failure.code == UNAVAILABLE, "{failed:?}");
+    }
+    Ok(())
+}
+
 fn start_backend(port: u16, journal: &Path) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(built("echo-backend")?);
     let process = Process::start("the echo backend", command.arg(port.to_string()).arg(journal))?;

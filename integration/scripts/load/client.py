@@ -4,10 +4,12 @@
     client.py empty ADDRESS COUNT     so many empty messages on one stream, echoed
     client.py hold ADDRESS STREAMS    opens streams, prints `open` once each was answered, and keeps them
     client.py stall ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads no more
+    client.py drink ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads them all
     client.py calls ADDRESS COUNT     prints `open` when it is ready, and makes unary calls, on a connection made then,
                                       after SIGUSR1
 """
 
+import os
 import queue
 import signal
 import sys
@@ -22,7 +24,7 @@ def large(channel, *sizes):
     echo = channel.unary_unary("/weir.Load/Echo")
     for size in map(int, sizes):
         # Not one byte repeated: a piece that is lost or swapped must show.
-        message = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
+        message = os.urandom(size)
         assert echo(message) == message, f"{size} bytes came back otherwise"
 
 
@@ -53,6 +55,19 @@ def stall(channel, streams):
     threading.Event().wait()
 
 
+def drink(channel, streams):
+    endless = channel.unary_stream("/weir.Load/Endless")
+    readers = []
+    for replies in [endless(b"") for _ in range(int(streams))]:
+        next(replies)
+        readers.append(threading.Thread(target=lambda replies=replies: [None for _ in replies]))
+    print("open", flush=True)
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+
+
 def calls(channel, count):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     print("open", flush=True)
@@ -63,10 +78,13 @@ def calls(channel, count):
         assert echo(message, timeout=30) == message
 
 
+COMMANDS = {command.__name__: command for command in (large, empty, hold, stall, drink, calls)}
+
+
 def main():
     command, address, *arguments = sys.argv[1:]
     with grpc.insecure_channel(address, options=UNLIMITED) as channel:
-        {"large": large, "empty": empty, "hold": hold, "stall": stall, "calls": calls}[command](channel, *arguments)
+        COMMANDS[command](channel, *arguments)
 
 
 if __name__ == "__main__":

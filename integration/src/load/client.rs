@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::message::{self, Messages, framed};
-use super::wire::Wire;
+use super::wire::{Seen, Wire};
 use crate::process::PATIENCE;
 
 /// gRPC's CANCELLED.
@@ -76,6 +76,7 @@ impl Default for Windows {
 #[derive(Clone, Debug)]
 pub struct Client {
     send: SendRequest<Bytes>,
+    spoken: watch::Receiver<bool>,
     goaways: watch::Receiver<Vec<GoAway>>,
     closed: watch::Receiver<bool>,
 }
@@ -110,7 +111,7 @@ impl Client {
     pub async fn connect_with(address: SocketAddr, windows: Windows) -> Result<Client> {
         let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         socket.set_nodelay(true)?;
-        let (wire, goaways) = Wire::new(socket);
+        let (wire, Seen { spoken, goaways }) = Wire::new(socket);
         let (send, connection) = h2::client::Builder::new()
             .initial_window_size(windows.stream)
             .initial_connection_window_size(windows.connection)
@@ -123,7 +124,7 @@ impl Client {
             let _ = connection.await;
             close.send_replace(true);
         });
-        Ok(Client { send, goaways, closed })
+        Ok(Client { send, spoken, goaways, closed })
     }
 
     /// Starts a call of `/weir.Load/METHOD`. It waits while the gateway takes no more streams.
@@ -182,6 +183,12 @@ impl Client {
         self.goaways.borrow().clone()
     }
 
+    /// Waits until the other side has spoken, as gRPC's clients do before they make calls; false when it hung up instead.
+    pub async fn spoken(&self) -> bool {
+        let mut spoken = self.spoken.clone();
+        spoken.wait_for(|spoken| *spoken).await.is_ok()
+    }
+
     /// Waits for the end of the connection.
     ///
     /// # Errors
@@ -203,6 +210,12 @@ impl Client {
 // === impl Call ===
 
 impl Call {
+    /// The id of its stream.
+    #[must_use]
+    pub fn stream_id(&self) -> u32 {
+        self.request.stream_id().as_u32()
+    }
+
     /// Sends one message.
     ///
     /// # Errors

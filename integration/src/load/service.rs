@@ -3,6 +3,7 @@
 //! - `Echo` returns what it gets, as it gets it, and ends when the client has;
 //! - `Slow` does the same after `x-delay-ms` milliseconds;
 //! - `Gated` does the same once the gate is open;
+//! - `Deaf` reads nothing, and never ends;
 //! - `Endless` sends messages of 16 KiB for as long as somebody takes them.
 
 use std::future::poll_fn;
@@ -72,6 +73,7 @@ async fn answer(
             // The sender lives as long as the backend.
             unless_reset(respond, async { drop(gate.wait_for(|open| *open).await) }).await?;
         }
+        "/weir.Load/Deaf" => return unless_reset(respond, std::future::pending()).await,
         "/weir.Load/Endless" => {
             let mut stream = respond.send_response(response_head(), false)?;
             return endless(&mut stream).await;

@@ -1,4 +1,4 @@
-//! A socket that shows the GOAWAY frames which pass to h2: h2's client keeps a graceful one to itself for as long as a
+//! A socket that shows whether the peer has spoken, and the GOAWAY frames which pass to h2: h2's client keeps a graceful one to itself for as long as a
 //! stream is open.
 
 use std::io;
@@ -22,7 +22,16 @@ const GOAWAY: u8 = 0x7;
 pub(super) struct Wire {
     socket: TcpStream,
     scan: Scan,
+    spoken: watch::Sender<bool>,
     goaways: watch::Sender<Vec<GoAway>>,
+}
+
+/// What others see of it.
+pub(super) struct Seen {
+    /// Something has arrived.
+    pub(super) spoken: watch::Receiver<bool>,
+    /// The GOAWAY frames that have arrived.
+    pub(super) goaways: watch::Receiver<Vec<GoAway>>,
 }
 
 /// What has been read of the frame that is arriving.
@@ -33,9 +42,15 @@ struct Scan {
 }
 
 impl Wire {
-    pub(super) fn new(socket: TcpStream) -> (Wire, watch::Receiver<Vec<GoAway>>) {
-        let (goaways, seen) = watch::channel(Vec::new());
-        (Wire { socket, scan: Scan::default(), goaways }, seen)
+    pub(super) fn new(socket: TcpStream) -> (Wire, Seen) {
+        let wire = Wire {
+            socket,
+            scan: Scan::default(),
+            spoken: watch::Sender::new(false),
+            goaways: watch::Sender::default(),
+        };
+        let seen = Seen { spoken: wire.spoken.subscribe(), goaways: wire.goaways.subscribe() };
+        (wire, seen)
     }
 }
 
@@ -79,6 +94,9 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.spoken.send_if_modified(|spoken| !std::mem::replace(spoken, true));
+        }
         this.scan.pass(&buf.filled()[before..], |goaway| this.goaways.send_modify(|seen| seen.push(goaway)));
         Poll::Ready(Ok(()))
     }

@@ -1,0 +1,86 @@
+//! `idle_timeout` and `max_connection_age` of a listener: connections end, calls do not.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use weir_integration::load::backend::{Backend, Options};
+use weir_integration::load::channel::{Channel, Outcome};
+use weir_integration::load::client::Client;
+use weir_integration::load::config::Config;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_idle_connection_is_told_and_closed() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).listener("idle_timeout: 300ms").start(1)?;
+    let address = gateway.listener("grpc")?;
+    let busy = Client::connect(address).await?;
+    let mut stream = busy.start("Echo", &[]).await?;
+    let idle = Client::connect(address).await?;
+    let began = Instant::now();
+    idle.unary("Echo", &[], b"once").await?;
+    ensure!(idle.goaway().await?.code == 0);
+    ensure!(began.elapsed() >= Duration::from_millis(300), "idle for {:?} only", began.elapsed());
+    idle.closed().await?;
+    gateway.wait_metric("weir_downstream_connections{listener=\"grpc\"}", |open| open == 1.0).await?;
+    // A stream is never idle, however silent it is.
+    sleep(Duration::from_millis(600)).await;
+    ensure!(busy.goaways().is_empty());
+    stream.send(b"still here").await?;
+    ensure!(stream.message().await?.as_deref() == Some(&b"still here"[..]));
+    ensure!(stream.finish().await? == 0);
+    ensure!(busy.goaway().await?.code == 0, "idle after its last stream");
+    busy.closed().await
+}
+
+/// Calls come just when their connection grows idle: what was sent before GOAWAY arrived is served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_call_meets_an_idle_close() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).listener("idle_timeout: 30ms").start(1)?;
+    let mut channel = Channel::new(gateway.listener("grpc")?);
+    for number in 0..60_u64 {
+        ensure!(channel.call().await? == Outcome::Succeeded, "call {number}");
+        sleep(Duration::from_micros(26_000 + number * 100)).await;
+    }
+    ensure!(channel.reconnects() > 0, "no connection grew idle");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_old_connection_ends_without_a_failed_call_with_one_worker() -> Result<()> {
+    an_old_connection_ends_without_a_failed_call(1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_old_connection_ends_without_a_failed_call_with_two_workers() -> Result<()> {
+    an_old_connection_ends_without_a_failed_call(2).await
+}
+
+/// Twenty clients call without pause, and reconnect when they are told to, five times.
+async fn an_old_connection_ends_without_a_failed_call(workers: usize) -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).listener("max_connection_age: 200ms").start(workers)?;
+    let address = gateway.listener("grpc")?;
+    let long = Client::connect(address).await?;
+    let mut stream = long.start("Echo", &[]).await?;
+    let mut clients = JoinSet::new();
+    for _ in 0..20 {
+        clients.spawn(async move {
+            let mut channel = Channel::new(address);
+            while channel.reconnects() < 5 {
+                ensure!(channel.call().await? == Outcome::Succeeded);
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client??;
+    }
+    ensure!(long.goaway().await?.code == 0);
+    stream.send(b"still here").await?;
+    ensure!(stream.message().await?.as_deref() == Some(&b"still here"[..]));
+    ensure!(stream.finish().await? == 0);
+    long.closed().await
+}
