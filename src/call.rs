@@ -3,6 +3,7 @@
 mod client;
 mod deadline;
 mod exchange;
+mod held;
 mod message;
 mod pump;
 mod record;
@@ -12,10 +13,12 @@ mod watch;
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use h2::{Reason, RecvStream};
 use http::{Request, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use weir_filter::{Code, Direction, Ending, Status};
 
 use crate::cluster::balance::Question;
@@ -32,6 +35,10 @@ use watch::Watch;
 /// Attempts at a call that no backend has processed. Each one goes to another endpoint while there is one; the bound is
 /// for a backend that refuses everything.
 const MOST_ATTEMPTS: u32 = 5;
+
+/// A client that has taken nothing of its stream for this long does not read: what waits for it no longer holds back a
+/// reset.
+const STALLED: Duration = Duration::from_secs(1);
 
 /// Serves one stream of a client.
 pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, request: Request<RecvStream>, mut client: Client) {
@@ -182,14 +189,25 @@ async fn end_early(
     reset(client, watch, Reason::INTERNAL_ERROR).await;
 }
 
-/// Resets the client's stream once it has everything that came before.
+/// Resets the client's stream once it has everything that came before, or has stopped reading: a backend's reset reaches a
+/// client that does not read, and so does the gateway's.
 async fn reset(mut client: Client, watch: &mut Watch, reason: Reason) {
-    let flushed = poll_fn(|cx| match client.poll_flushed(cx) {
-        std::task::Poll::Ready(()) => std::task::Poll::Ready(Ok(())),
-        std::task::Poll::Pending => watch.poll(&mut client, cx).map(Err),
-    });
-    // Interrupted or not, the reset is what is left to do.
-    let _ = flushed.await;
+    let mut held = client.held();
+    let mut stalled = None;
+    poll_fn(|cx| {
+        if client.poll_flushed(cx).is_ready() || watch.poll(&mut client, cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        ready!(stalled.as_mut().poll(cx));
+        if client.held() == held {
+            return Poll::Ready(());
+        }
+        held = client.held();
+        stalled.as_mut().reset(Instant::now() + STALLED);
+        stalled.as_mut().poll(cx)
+    })
+    .await;
     client.reset(reason);
 }
 

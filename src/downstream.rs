@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::call::{self, Client, Shared};
 use crate::config::plan;
 use crate::drain::Listening;
-use crate::io::{Cork, Corked, Queued, Role, cork};
+use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
 use crate::local::{Listener, Local};
 
 use policing::Policing;
@@ -98,6 +98,7 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
         .max_concurrent_streams(http2.max_concurrent_streams)
         .initial_window_size(http2.stream_window)
         .initial_connection_window_size(http2.connection_window)
+        .data_frame_budget(FRAME_BUDGET.max(http2.connection_window as usize / 2))
         .max_header_list_size(http2.max_header_list_size.saturating_mul(OVERSIZE))
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole

@@ -21,9 +21,17 @@ pub(crate) use meter::{Frame, FrameMeter, Role};
 pub(crate) use queue::{Queue, Queued};
 pub(crate) use turns::Turns;
 
+/// h2's allowance for small frames that it keeps, in bytes: it covers the smallest frames that a turn can bring, whatever
+/// window was configured.
+pub(crate) const FRAME_BUDGET: usize = 8 * 1024 * 1024;
+
 /// A turn that has written this much is flushed early, so that a large response is not held back and the buffer stays
 /// within what a socket takes at once.
 const CORK_LIMIT: usize = 64 * 1024;
+
+/// A turn reads no more than this, so that one connection's burst does not keep the others waiting, and its calls take
+/// its frames out of h2 before they are too many (h2 ends a connection that makes it keep many small ones).
+const TURN_LIMIT: usize = 256 * 1024;
 
 /// The half that h2 owns.
 pub(crate) struct Corked<S, M> {
@@ -42,6 +50,7 @@ struct Inner<S> {
     socket: S,
     out: Vec<u8>,
     written: usize,
+    read_in_turn: usize,
     scan_in: meter::Scanner,
     scan_out: meter::Scanner,
     /// h2 was told to wait in this turn, and so holds frames back.
@@ -53,7 +62,16 @@ struct Inner<S> {
 pub(crate) fn cork<S, M>(socket: S, meter: M, role: meter::Role) -> (Corked<S, M>, Rc<Cork<S, M>>) {
     let (scan_in, scan_out) = meter::Scanner::pair(role);
     let shared = Rc::new(Cork {
-        inner: RefCell::new(Inner { socket, out: Vec::new(), written: 0, scan_in, scan_out, held: false, shut: false }),
+        inner: RefCell::new(Inner {
+            socket,
+            out: Vec::new(),
+            written: 0,
+            read_in_turn: 0,
+            scan_in,
+            scan_out,
+            held: false,
+            shut: false,
+        }),
         meter,
         turns: Rc::default(),
     });
@@ -68,6 +86,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
     /// `Pending` means that the socket takes no more now; the task is woken when it does.
     pub(crate) fn poll_uncork(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner.borrow_mut();
+        inner.read_in_turn = 0;
         ready!(inner.poll_write_out(cx))?;
         self.meter.flushed();
         if std::mem::take(&mut inner.held) {
@@ -129,8 +148,13 @@ impl<S: AsyncRead + Unpin, M: FrameMeter> AsyncRead for Corked<S, M> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.shared.inner.borrow_mut();
         let inner = &mut *inner;
+        if inner.read_in_turn >= TURN_LIMIT {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
+        inner.read_in_turn += buf.filled().len() - before;
         inner.scan_in.scan(&buf.filled()[before..], |frame| self.shared.meter.received(frame));
         Poll::Ready(Ok(()))
     }

@@ -104,6 +104,11 @@ impl Client {
         self.respond.send_reset(reason);
     }
 
+    /// Bytes that were sent and that h2 still holds.
+    pub(crate) fn held(&self) -> usize {
+        self.queue.bytes()
+    }
+
     /// Ready when all that was sent has left h2: a reset then takes nothing from the client. Flow control may hold that
     /// back for as long as the client does not read.
     pub(crate) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -9,13 +9,10 @@ use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use weir_filter::{Call, Direction, Needs, Status};
 
+use super::held::Held;
 use super::message::{self, Follow, PREFIX, TooLarge};
 use crate::chain::Chain;
 use crate::io::{Queue, Queued};
-
-/// Small chunks that wait together travel together, up to this size: HTTP/2's smallest maximum frame (RFC 9113 4.2). A
-/// sender of thousands of tiny frames must not become a flood at the receiver.
-const JOIN: usize = 16 * 1024;
 
 /// How a direction came to its end.
 #[derive(Debug)]
@@ -41,15 +38,9 @@ pub(crate) struct Pump<'a> {
     pub(crate) follow: Follow,
     /// Bytes of DATA that were read.
     pub(crate) bytes: u64,
-    joined: Joined,
+    held: Held,
     inspect: Option<Box<Inspect<'a>>>,
     ending: bool,
-}
-
-#[derive(Default)]
-struct Joined {
-    first: Bytes,
-    buffer: BytesMut,
 }
 
 /// Whole messages for the filters that asked for them.
@@ -75,7 +66,7 @@ impl<'a> Pump<'a> {
         let inspect = chain
             .needs(needs)
             .then(|| Box::new(Inspect { chain, call, direction, buffer: BytesMut::new(), running: None }));
-        Pump { follow: Follow::new(limit), bytes: 0, joined: Joined::default(), inspect, ending: false }
+        Pump { follow: Follow::new(limit), bytes: 0, held: Held::default(), inspect, ending: false }
     }
 
     /// True when what was sent ends with a message. Filters hand on whole ones only.
@@ -89,137 +80,129 @@ impl<'a> Pump<'a> {
     }
 
     /// Moves what can be moved. `sent` is shown each chunk just before it goes to the far side.
+    ///
+    /// What arrives is taken from h2 even while the far side takes nothing: h2 keeps every frame apart, and ends the whole
+    /// connection when it keeps too many. The sender's window opens only when the far side's queue has taken the bytes.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut RecvStream,
         sink: &mut SendStream<Queued>,
         queue: &Rc<Queue>,
-        mut sent: impl FnMut(&Bytes),
+        sent: impl FnMut(&Bytes),
     ) -> Poll<Pumped> {
-        let mut send = |chunk: Bytes, end: bool| {
-            sent(&chunk);
-            sink.send_data(queue.push(chunk), end).is_ok()
-        };
+        let mut far = FarSide { sink, queue, sent };
         loop {
             if let Some(inspect) = &mut self.inspect {
-                match inspect.poll(cx, &mut send) {
-                    Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false)) => return Poll::Ready(Pumped::SinkClosed),
-                    Poll::Ready(Err(status)) => return Poll::Ready(Pumped::Rejected(status)),
-                    Poll::Pending => return Poll::Pending,
+                match ready!(inspect.poll(cx, &mut far)) {
+                    Ok(true) => ready!(queue.poll_room(cx)),
+                    Ok(false) => return Poll::Ready(Pumped::SinkClosed),
+                    Err(status) => return Poll::Ready(Pumped::Rejected(status)),
                 }
-            }
-            // What is joined was read while there was room; it leaves before anything waits.
-            if self.joined.is_empty() {
-                ready!(queue.poll_room(cx));
             }
             let chunk = match source.poll_data(cx) {
                 Poll::Ready(Some(Ok(chunk))) => chunk,
                 Poll::Ready(Some(Err(error))) => {
-                    self.joined.flush(&mut send);
+                    self.held.send_all(source, &mut far);
                     return Poll::Ready(Pumped::SourceFailed(error));
                 }
                 Poll::Ready(None) => break,
                 Poll::Pending => {
-                    return if self.joined.flush(&mut send) { Poll::Pending } else { Poll::Ready(Pumped::SinkClosed) };
+                    return if ready!(self.held.poll_send(source, &mut far, cx)) {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(Pumped::SinkClosed)
+                    };
                 }
             };
-            let end = source.is_end_stream();
-            // The stream may have ended meanwhile, and then has no window to open.
-            let _ = source.flow_control().release_capacity(chunk.len());
-            self.bytes += chunk.len() as u64;
-            if self.ending
-                && let Some(rest) = self.follow.rest_of_message(&chunk)
-            {
-                return Poll::Ready(self.finish_message(chunk.slice(..rest), &mut send));
-            }
-            if let Err(too_large) = self.follow.pass(&chunk) {
-                if let Some(before) = too_large.before {
-                    self.joined.push(chunk.slice(..before), &mut send);
-                }
-                self.joined.flush(&mut send);
-                return Poll::Ready(Pumped::TooLarge(too_large));
-            }
-            let open = match &mut self.inspect {
-                Some(inspect) => {
-                    inspect.buffer.extend_from_slice(&chunk);
-                    true
-                }
-                None if end => {
-                    let last = self.joined.finish(chunk, &mut send);
-                    return Poll::Ready(if send(last, true) { Pumped::Ended } else { Pumped::SinkClosed });
-                }
-                None => self.joined.push(chunk, &mut send),
-            };
-            if !open {
-                return Poll::Ready(Pumped::SinkClosed);
+            if let Some(end) = self.take(chunk, source, &mut far) {
+                return Poll::Ready(end);
             }
         }
-        if !self.joined.flush(&mut send) {
+        if !self.held.send_all(source, &mut far) {
             return Poll::Ready(Pumped::SinkClosed);
         }
         match ready!(source.poll_trailers(cx)) {
             Ok(Some(trailers)) => Poll::Ready(Pumped::Trailers(trailers)),
-            Ok(None) if send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
+            Ok(None) if far.send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
             Ok(None) => Poll::Ready(Pumped::SinkClosed),
             Err(error) => Poll::Ready(Pumped::SourceFailed(error)),
         }
     }
-}
 
-impl Pump<'_> {
-    fn finish_message(&mut self, rest: Bytes, send: &mut impl FnMut(Bytes, bool) -> bool) -> Pumped {
-        match self.follow.pass(&rest) {
-            Ok(()) if self.joined.push(rest, send) && self.joined.flush(send) => Pumped::Boundary,
-            Ok(()) => Pumped::SinkClosed,
-            Err(too_large) => Pumped::TooLarge(too_large),
+    /// Takes a chunk in, and says how the direction ends if it ends with it.
+    fn take<F: FnMut(&Bytes)>(
+        &mut self,
+        chunk: Bytes,
+        source: &mut RecvStream,
+        far: &mut FarSide<'_, F>,
+    ) -> Option<Pumped> {
+        let end = source.is_end_stream();
+        self.bytes += chunk.len() as u64;
+        if self.ending
+            && let Some(rest) = self.follow.rest_of_message(&chunk)
+        {
+            return Some(self.finish_message(chunk.slice(..rest), source, far));
         }
+        if let Err(too_large) = self.follow.pass(&chunk) {
+            if let Some(before) = too_large.before {
+                self.held.push(chunk.slice(..before));
+            }
+            self.held.send_all(source, far);
+            return Some(Pumped::TooLarge(too_large));
+        }
+        if let Some(inspect) = &mut self.inspect {
+            inspect.buffer.extend_from_slice(&chunk);
+            release(source, chunk.len());
+            return None;
+        }
+        self.held.push(chunk);
+        let open = if end { self.held.send_all_and_end(source, far) } else { self.held.send_whole(source, far) };
+        match open {
+            false => Some(Pumped::SinkClosed),
+            true => end.then_some(Pumped::Ended),
+        }
+    }
+
+    fn finish_message<F: FnMut(&Bytes)>(
+        &mut self,
+        rest: Bytes,
+        source: &mut RecvStream,
+        far: &mut FarSide<'_, F>,
+    ) -> Pumped {
+        if let Err(too_large) = self.follow.pass(&rest) {
+            return Pumped::TooLarge(too_large);
+        }
+        self.held.push(rest);
+        if self.held.send_all(source, far) { Pumped::Boundary } else { Pumped::SinkClosed }
     }
 }
 
-// === impl Joined ===
+/// Opens the sender's window by what has been handed on. The stream may have ended meanwhile, and then has none.
+pub(super) fn release(source: &mut RecvStream, bytes: usize) {
+    let _ = source.flow_control().release_capacity(bytes);
+}
 
-impl Joined {
-    fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.buffer.is_empty()
+/// Where a direction leads.
+pub(super) struct FarSide<'s, F> {
+    sink: &'s mut SendStream<Queued>,
+    queue: &'s Rc<Queue>,
+    sent: F,
+}
+
+impl<F: FnMut(&Bytes)> FarSide<'_, F> {
+    pub(super) fn has_room(&self) -> bool {
+        self.queue.has_room()
     }
 
-    /// Adds a chunk, and sends what it does not fit with. False when the far side is closed. An empty chunk vanishes:
-    /// h2 ends a connection that carries many empty frames.
-    fn push(&mut self, chunk: Bytes, send: &mut impl FnMut(Bytes, bool) -> bool) -> bool {
-        if chunk.is_empty() {
-            return true;
-        }
-        if self.is_empty() {
-            self.first = chunk;
-            return true;
-        }
-        if self.first.len() + self.buffer.len() + chunk.len() > JOIN {
-            let open = self.flush(send);
-            self.first = chunk;
-            return open;
-        }
-        if self.buffer.is_empty() {
-            self.buffer.reserve(JOIN);
-            self.buffer.put(std::mem::take(&mut self.first));
-        }
-        self.buffer.put(chunk);
-        true
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.queue.poll_room(cx)
     }
 
-    /// The last chunk, joined with what waits if both fit.
-    fn finish(&mut self, chunk: Bytes, send: &mut impl FnMut(Bytes, bool) -> bool) -> Bytes {
-        self.push(chunk, send);
-        self.take()
-    }
-
-    fn flush(&mut self, send: &mut impl FnMut(Bytes, bool) -> bool) -> bool {
-        self.is_empty() || send(self.take(), false)
-    }
-
-    fn take(&mut self) -> Bytes {
-        if self.buffer.is_empty() { std::mem::take(&mut self.first) } else { self.buffer.split().freeze() }
+    /// Hands bytes to h2. False when the stream takes no more.
+    pub(super) fn send(&mut self, bytes: Bytes, end: bool) -> bool {
+        (self.sent)(&bytes);
+        self.sink.send_data(self.queue.push(bytes), end).is_ok()
     }
 }
 
@@ -227,7 +210,7 @@ impl Joined {
 
 impl Inspect<'_> {
     /// Runs the filters over every whole message in the buffer. Ready when more bytes are needed.
-    fn poll(&mut self, cx: &mut Context<'_>, send: &mut impl FnMut(Bytes, bool) -> bool) -> Poll<Result<bool, Status>> {
+    fn poll<F: FnMut(&Bytes)>(&mut self, cx: &mut Context<'_>, far: &mut FarSide<'_, F>) -> Poll<Result<bool, Status>> {
         loop {
             if let Some(running) = &mut self.running {
                 let message = match ready!(running.result.as_mut().poll(cx)) {
@@ -243,7 +226,7 @@ impl Inspect<'_> {
                 framed.put_u32(length);
                 framed.put(message);
                 self.running = None;
-                if !send(framed.freeze(), false) {
+                if !far.send(framed.freeze(), false) {
                     return Poll::Ready(Ok(false));
                 }
             }

@@ -27,16 +27,46 @@ pub(crate) async fn discover(cluster: Arc<Cluster>) {
         Discovery::StrictDns { interval } => (interval, false),
         Discovery::LogicalDns { interval } => (interval, true),
     };
-    let mut checks = HashMap::new();
-    if tokio::time::timeout(FIRST_LOOKUP, refresh(&cluster, first_only, &mut checks)).await.is_err() {
-        tracing::warn!(cluster = %cluster.plan.name, "DNS has not answered in {FIRST_LOOKUP:?}; starting without endpoints");
+    let mut names = Names { cluster, first_only, checks: HashMap::new(), failing: false };
+    if tokio::time::timeout(FIRST_LOOKUP, names.refresh()).await.is_err() {
+        let cluster = &names.cluster.plan.name;
+        tracing::warn!(%cluster, "DNS has not answered in {FIRST_LOOKUP:?}; starting without endpoints");
     }
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(interval).await;
-            refresh(&cluster, first_only, &mut checks).await;
+            names.refresh().await;
         }
     });
+}
+
+/// A cluster whose endpoints DNS names.
+struct Names {
+    cluster: Arc<Cluster>,
+    first_only: bool,
+    checks: HashMap<usize, health::Checks>,
+    /// The last look-up failed, and the log says so.
+    failing: bool,
+}
+
+impl Names {
+    async fn refresh(&mut self) {
+        let cluster = &self.cluster.plan.name;
+        match look_up(&self.cluster.plan.endpoints, self.first_only).await {
+            Ok(addresses) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(%cluster, "DNS look-up works again");
+                }
+                update(&self.cluster, &addresses, &mut self.checks);
+            }
+            // The last good answer stays: a resolver's trouble is no reason to forget backends that work.
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::warn!(%cluster, %error, "DNS look-up failed; keeping the endpoints");
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 fn literal_addresses(endpoints: &[Endpoint]) -> Vec<(SocketAddr, u32)> {
@@ -46,14 +76,6 @@ fn literal_addresses(endpoints: &[Endpoint]) -> Vec<(SocketAddr, u32)> {
             Some((SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port), endpoint.weight))
         })
         .collect()
-}
-
-async fn refresh(cluster: &Arc<Cluster>, first_only: bool, checks: &mut HashMap<usize, health::Checks>) {
-    match look_up(&cluster.plan.endpoints, first_only).await {
-        Ok(addresses) => update(cluster, &addresses, checks),
-        // The last good answer stays: a resolver's trouble is no reason to forget backends that work.
-        Err(error) => tracing::warn!(cluster = %cluster.plan.name, %error, "DNS look-up failed; keeping the endpoints"),
-    }
 }
 
 async fn look_up(endpoints: &[Endpoint], first_only: bool) -> io::Result<Vec<(SocketAddr, u32)>> {

@@ -41,9 +41,19 @@ impl Queue {
         Queued { bytes, queue: self.clone() }
     }
 
+    /// True while there is room for more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes.get() < SEND_BUFFER
+    }
+
+    /// Bytes that h2 holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
     /// Ready when there is room for more.
     pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.bytes.get() < SEND_BUFFER { Poll::Ready(()) } else { self.wait(RESUME, cx) }
+        if self.has_room() { Poll::Ready(()) } else { self.wait(RESUME, cx) }
     }
 
     /// Ready when h2 holds nothing more.

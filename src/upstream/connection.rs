@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::pool::Pool;
 use crate::config::plan;
-use crate::io::{Cork, Corked, Frame, FrameMeter, Queued, Role, cork};
+use crate::io::{Cork, Corked, FRAME_BUDGET, Frame, FrameMeter, Queued, Role, cork};
 
 /// The largest window that HTTP/2 has (RFC 9113 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -214,6 +214,7 @@ fn builder(http2: &plan::UpstreamHttp2) -> h2::client::Builder {
     builder
         .initial_window_size(http2.stream_window)
         .initial_connection_window_size(whole)
+        .data_frame_budget(FRAME_BUDGET.max(whole as usize / 2))
         .max_header_list_size(MAX_HEADER_LIST)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_local_error_reset_streams(None)
