@@ -103,7 +103,7 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole
         // life of a connection and would end an honest one.
-        .max_pending_accept_reset_streams(policing::RESET_BURST as usize)
+        .max_pending_accept_reset_streams(policing::BURST as usize)
         .max_local_error_reset_streams(None);
     builder
 }

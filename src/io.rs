@@ -148,14 +148,29 @@ impl<S: AsyncRead + Unpin, M: FrameMeter> AsyncRead for Corked<S, M> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.shared.inner.borrow_mut();
         let inner = &mut *inner;
-        if inner.read_in_turn >= TURN_LIMIT {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
-        inner.read_in_turn += buf.filled().len() - before;
-        inner.scan_in.scan(&buf.filled()[before..], |frame| self.shared.meter.received(frame));
+        loop {
+            if inner.read_in_turn >= TURN_LIMIT {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
+            let read = buf.filled().len() - before;
+            inner.read_in_turn += read;
+            let mut empty = Vec::new();
+            inner.scan_in.scan(&buf.filled()[before..], |frame, end| {
+                if frame == Frame::EmptyData && end >= meter::HEADER {
+                    empty.push(end);
+                }
+                self.shared.meter.received(frame);
+            });
+            let kept = strip(&mut buf.filled_mut()[before..], &empty);
+            buf.set_filled(before + kept);
+            // Nothing read is the end of the connection; nothing left is not.
+            if read == 0 || buf.filled().len() > before {
+                break;
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -176,7 +191,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
         let mut taken = 0;
         for slice in slices {
             inner.out.extend_from_slice(slice);
-            inner.scan_out.scan(slice, |frame| self.shared.meter.sent(frame));
+            inner.scan_out.scan(slice, |frame, _| self.shared.meter.sent(frame));
             taken += slice.len();
         }
         Poll::Ready(Ok(taken))
@@ -200,5 +215,32 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
             inner.shut = true;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Takes the headers of empty DATA frames out of `bytes`, and returns how many bytes are left. They mean nothing (RFC 9113
+/// 6.1), and h2 ends a connection that has brought it a hundred in its life, with everybody's calls.
+fn strip(bytes: &mut [u8], ends: &[usize]) -> usize {
+    let Some(first) = ends.first() else { return bytes.len() };
+    let mut kept = first - meter::HEADER;
+    for (at, end) in ends.iter().enumerate() {
+        let next = ends.get(at + 1).map_or(bytes.len(), |next| next - meter::HEADER);
+        bytes.copy_within(*end..next, kept);
+        kept += next - end;
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strips_headers_and_nothing_else() {
+        let mut bytes = *b"aaa---------bb------------------c";
+        let kept = strip(&mut bytes, &[12, 23, 32]);
+        assert_eq!(&bytes[..kept], b"aaabbc");
+        assert_eq!(strip(&mut [0; 3], &[]), 3);
+        assert_eq!(strip(&mut [0; 9], &[9]), 0);
     }
 }

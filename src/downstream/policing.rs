@@ -13,26 +13,29 @@ const PING_STRIKES: u32 = 2;
 /// The least time between pings without a call where these are not permitted at all (gRFC A8).
 const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Streams that a connection may have reset at once, by the client or by its faults: an honest client that gives up on
-/// all it has open, several times over.
-pub(super) const RESET_BURST: u32 = 20_000;
+/// Streams that a connection may have reset at once, by the client or by its faults, and empty DATA frames that it may
+/// send at once: an honest client that gives up on all it has open, several times over.
+pub(super) const BURST: u32 = 20_000;
 
-/// Resets a second that may go on for ever. A flood is a hundred times as fast (CVE-2023-44487, CVE-2025-8671).
-const RESET_RATE: u32 = 2_000;
+/// Resets, and empty frames, a second that may go on for ever. A flood is a hundred times as fast (CVE-2023-44487,
+/// CVE-2025-8671, CVE-2019-9518).
+const RATE: u32 = 2_000;
 
-/// Why a connection must end.
+/// What a connection has sent too many of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    TooManyPings,
-    TooManyResets,
+    Pings,
+    Resets,
+    EmptyFrames,
 }
 
 impl Verdict {
     /// The words that travel with GOAWAY. gRPC's clients look for these very words before they ping less (gRFC A8).
     pub(super) const fn words(self) -> &'static str {
         match self {
-            Verdict::TooManyPings => "too_many_pings",
-            Verdict::TooManyResets => "too_many_resets",
+            Verdict::Pings => "too_many_pings",
+            Verdict::Resets => "too_many_resets",
+            Verdict::EmptyFrames => "too_many_empty_frames",
         }
     }
 }
@@ -46,9 +49,16 @@ pub(crate) struct Policing {
     last_ping: Cell<Option<Instant>>,
     strikes: Cell<u32>,
     answered: Cell<bool>,
-    resets: Cell<u32>,
-    tokens: Cell<u32>,
+    resets: Bucket,
+    empty_frames: Bucket,
     last_stream: Cell<u32>,
+}
+
+/// A token bucket, and what has been taken from it since it was looked at.
+#[derive(Debug)]
+struct Bucket {
+    taken: Cell<u32>,
+    tokens: Cell<u32>,
     refilled: Cell<Option<Instant>>,
 }
 
@@ -56,7 +66,8 @@ impl FrameMeter for std::rc::Rc<Policing> {
     fn received(&self, frame: Frame) {
         match frame {
             Frame::Ping => self.pings.set(self.pings.get() + 1),
-            Frame::Reset => self.resets.set(self.resets.get() + 1),
+            Frame::Reset => self.resets.take(),
+            Frame::EmptyData => self.empty_frames.take(),
             Frame::Headers(stream) => self.last_stream.set(stream),
             _ => {}
         }
@@ -65,7 +76,7 @@ impl FrameMeter for std::rc::Rc<Policing> {
     fn sent(&self, frame: Frame) {
         match frame {
             Frame::Data | Frame::Headers(_) => self.answered.set(true),
-            Frame::Reset => self.resets.set(self.resets.get() + 1),
+            Frame::Reset => self.resets.take(),
             _ => {}
         }
     }
@@ -80,22 +91,21 @@ impl Policing {
             last_ping: Cell::new(None),
             strikes: Cell::new(0),
             answered: Cell::new(false),
-            resets: Cell::new(0),
-            tokens: Cell::new(RESET_BURST),
+            resets: Bucket::new(),
+            empty_frames: Bucket::new(),
             last_stream: Cell::new(0),
-            refilled: Cell::new(None),
         }
     }
 
     /// Judges what arrived since the last time; `open` is the number of streams. Why the connection must end, if it must.
     pub(super) fn verdict(&self, open: usize) -> Option<Verdict> {
         if self.pings.get() > 0 && self.too_many_pings(open, Instant::now()) {
-            return Some(Verdict::TooManyPings);
+            return Some(Verdict::Pings);
         }
-        if self.resets.get() > 0 && self.too_many_resets(Instant::now()) {
-            return Some(Verdict::TooManyResets);
+        if self.resets.is_overdrawn() {
+            return Some(Verdict::Resets);
         }
-        None
+        self.empty_frames.is_overdrawn().then_some(Verdict::EmptyFrames)
     }
 
     /// GOAWAY with ENHANCE_YOUR_CALM and the verdict's words (RFC 9113 6.8). h2's own carries no words.
@@ -125,14 +135,29 @@ impl Policing {
         }
         self.strikes.get() > PING_STRIKES
     }
+}
 
-    fn too_many_resets(&self, now: Instant) -> bool {
+impl Bucket {
+    fn new() -> Bucket {
+        Bucket { taken: Cell::new(0), tokens: Cell::new(BURST), refilled: Cell::new(None) }
+    }
+
+    fn take(&self) {
+        self.taken.set(self.taken.get() + 1);
+    }
+
+    /// True when more was taken than the bucket held. The clock is read only when something was taken.
+    fn is_overdrawn(&self) -> bool {
+        self.taken.get() > 0 && self.settle(Instant::now())
+    }
+
+    fn settle(&self, now: Instant) -> bool {
         let since = self.refilled.replace(Some(now)).map_or(Duration::ZERO, |last| now.duration_since(last));
-        let refill = (since.as_secs_f64() * f64::from(RESET_RATE)) as u32;
-        let tokens = self.tokens.get().saturating_add(refill).min(RESET_BURST);
-        let resets = self.resets.replace(0);
-        self.tokens.set(tokens.saturating_sub(resets));
-        resets > tokens
+        let refill = (since.as_secs_f64() * f64::from(RATE)) as u32;
+        let tokens = self.tokens.get().saturating_add(refill).min(BURST);
+        let taken = self.taken.replace(0);
+        self.tokens.set(tokens.saturating_sub(taken));
+        taken > tokens
     }
 }
 
@@ -185,14 +210,14 @@ mod tests {
 
     #[test]
     fn a_burst_of_resets_passes_and_a_flood_does_not() {
-        let policing = policing(false);
+        let bucket = Bucket::new();
         let start = Instant::now();
-        let reset = |count: u32, now| {
-            policing.resets.set(count);
-            policing.too_many_resets(now)
+        let take = |count: u32, now| {
+            bucket.taken.set(count);
+            bucket.settle(now)
         };
-        assert!(!reset(RESET_BURST, start));
-        assert!(!reset(RESET_RATE / 2, start + Duration::from_secs(1)));
-        assert!(reset(RESET_BURST, start + Duration::from_secs(2)));
+        assert!(!take(BURST, start));
+        assert!(!take(RATE / 2, start + Duration::from_secs(1)));
+        assert!(take(BURST, start + Duration::from_secs(2)));
     }
 }

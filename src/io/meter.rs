@@ -1,7 +1,7 @@
 //! Reads frame headers (RFC 9113 4.1) as they pass, without holding a byte back.
 
 /// Length of a frame header.
-const HEADER: usize = 9;
+pub(super) const HEADER: usize = 9;
 
 /// Length of the client's connection preface (RFC 9113 3.4).
 const PREFACE: usize = 24;
@@ -22,6 +22,8 @@ pub(crate) enum Role {
 pub(crate) enum Frame {
     /// DATA.
     Data,
+    /// DATA that carries nothing, not even an end.
+    EmptyData,
     /// HEADERS of this stream.
     Headers(u32),
     /// RST_STREAM.
@@ -73,8 +75,10 @@ impl Scanner {
         self.skip == 0 && self.filled == 0
     }
 
-    /// Calls `tell` for every frame whose header is complete with `bytes`.
-    pub(super) fn scan(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Frame)) {
+    /// Calls `tell` for every frame whose header is complete with `bytes`, and where in them the header ends.
+    pub(super) fn scan(&mut self, bytes: &[u8], mut tell: impl FnMut(Frame, usize)) {
+        let whole = bytes.len();
+        let mut bytes = bytes;
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let passed = self.skip.min(bytes.len());
@@ -90,7 +94,7 @@ impl Scanner {
             if self.filled == self.wanted() {
                 self.skip = self.length() - (self.filled - HEADER);
                 self.filled = 0;
-                tell(self.frame());
+                tell(self.frame(), whole - bytes.len());
             }
         }
     }
@@ -107,6 +111,7 @@ impl Scanner {
     fn frame(&self) -> Frame {
         let ack = self.head[4] & 1 != 0;
         match self.head[3] {
+            0x0 if self.length() == 0 && self.head[4] == 0 => Frame::EmptyData,
             0x0 => Frame::Data,
             0x1 => Frame::Headers(self.number(5)),
             0x3 => Frame::Reset,
@@ -141,6 +146,8 @@ mod tests {
         wire.extend([1, 2, 3]);
         wire.extend(header(10, 0x0, 0, 7));
         wire.extend([0; 10]);
+        wire.extend(header(0, 0x0, 0, 7));
+        wire.extend(header(0, 0x0, 1, 7));
         wire.extend(header(8, 0x6, 0, 0));
         wire.extend([0; 8]);
         wire.extend(header(8, 0x6, 1, 0));
@@ -153,6 +160,8 @@ mod tests {
             Frame::Settings,
             Frame::Headers(7),
             Frame::Data,
+            Frame::EmptyData,
+            Frame::Data,
             Frame::Ping,
             Frame::Other,
             Frame::GoAway(5),
@@ -162,7 +171,7 @@ mod tests {
             let (mut scanner, _) = Scanner::pair(Role::Server);
             let mut seen = Vec::new();
             for bytes in wire.chunks(piece) {
-                scanner.scan(bytes, |frame| seen.push(frame));
+                scanner.scan(bytes, |frame, _| seen.push(frame));
             }
             assert_eq!(seen, expected, "in pieces of {piece}");
         }
