@@ -30,7 +30,7 @@ use exchange::{Attempted, Body, End, Parties};
 use pump::Pump;
 use record::Record;
 use request::Refusal;
-use watch::Watch;
+use watch::{Interrupt, Watch};
 
 /// Attempts at a call that no backend has processed. Each one goes to another endpoint while there is one; the bound is
 /// for a backend that refuses everything.
@@ -159,6 +159,10 @@ async fn finish(record: &mut Record, mut client: Client, mut watch: Watch, attem
         }
         End::Local(status) => {
             end_early(record, client, &mut watch, at_boundary, &status, Ending::Gateway).await;
+        }
+        End::Interrupted(Interrupt::Cut) => {
+            let status = Interrupt::Cut.status();
+            end_early(record, client, &mut watch, at_boundary, &status, Ending::Drain).await;
         }
         End::Interrupted(interrupt) => {
             let status = interrupt.status();

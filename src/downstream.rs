@@ -163,6 +163,15 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// A call is over for its backend before its client has taken the end of the response.
+    fn drop(&mut self) {
+        if self.local.cut.is_raised() && self.h2.has_streams() {
+            self.local.metrics.untaken_responses.add(1);
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum End {
     #[error("{0}")]

@@ -31,6 +31,11 @@ impl Signal {
         }
     }
 
+    /// True once it has happened.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.get()
+    }
+
     /// Starts to listen.
     pub(crate) fn listen(self: &Rc<Signal>) -> Listening {
         let key = self.waiting.borrow_mut().insert(None);

@@ -67,7 +67,8 @@ pub enum StartError {
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Calls that were ended before their backend ended them.
+    /// Calls that were ended before their backend ended them, or before their client took all of the answer; at least so
+    /// many.
     pub cut: u64,
 }
 
@@ -148,8 +149,7 @@ impl Gateway {
 
     /// Ends the gateway without cutting a call, within the time that `shutdown_config` gives: readiness fails and every
     /// connection gets GOAWAY at once, listeners close after the delay (connections that came meanwhile get theirs then),
-    /// calls in flight finish. When `force` is ready,
-    /// calls that are still open are cut then.
+    /// calls in flight finish. When `force` is ready, calls that are still open are cut then.
     pub async fn drain(self, force: impl Future<Output = ()>) -> Drained {
         let shutdown = self.state.plan.shutdown.clone();
         self.state.draining.store(true, Ordering::Relaxed);
@@ -179,12 +179,15 @@ impl Gateway {
             () = sleep(shutdown.timeout.saturating_add(shutdown.delay)) => cut(&self.state).await,
         };
         let (_, connections) = self.state.load();
+        let workers = self.state.workers.clone();
+        stop(self.state, self.access_log).await;
+        let untaken = workers.iter().map(|worker| worker.metrics.untaken_responses.get()).sum();
+        let cut = cut.max(untaken);
         if cut == 0 {
             tracing::info!(connections, "drain ends: every call finished");
         } else {
             tracing::warn!(cut, connections, "drain ends: calls were cut");
         }
-        stop(self.state, self.access_log).await;
         Drained { cut }
     }
 }

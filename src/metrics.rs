@@ -51,6 +51,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) transparent_retries: Vec<Cell>,
     /// Connects that failed, for each cluster.
     pub(crate) connect_failures: Vec<Cell>,
+    /// Connections that ended with the drain's time although their client had not taken all of a response.
+    pub(crate) untaken_responses: Cell,
     /// Access-log records that were dropped because the writer was behind.
     pub(crate) dropped_records: Cell,
 }
@@ -86,6 +88,7 @@ impl WorkerMetrics {
             abusive_connections: cells(listeners),
             transparent_retries: cells(clusters),
             connect_failures: cells(clusters),
+            untaken_responses: Cell::default(),
             dropped_records: Cell::default(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 /// How long any one event may take. Generous: it bounds a hang, it does not measure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -159,6 +159,18 @@ pub fn raise_file_limit(files: u64) -> Result<()> {
     limit.current = Some(files);
     setrlimit(Resource::Nofile, limit)
         .with_context(|| format!("the tests need {files} open files; `ulimit -Hn` allows {:?}", limit.maximum))
+}
+
+/// Lets the running process `pid` have no more than this many files open.
+///
+/// # Errors
+///
+/// When it is not a process of this user.
+pub fn cap_files(pid: u32, files: u64) -> Result<()> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process"))?;
+    let limit = Rlimit { current: Some(files), maximum: Some(files) };
+    prlimit(Some(process), Resource::Nofile, limit).with_context(|| format!("limiting the files of {pid}"))?;
+    Ok(())
 }
 
 fn collect(pipe: impl Read + Send + 'static, output: Arc<Output>) {

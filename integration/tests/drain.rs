@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use weir_integration::admin;
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::channel::{Channel, Outcome};
-use weir_integration::load::client::{Call, Client, GoAway, UNAVAILABLE, expect_failure};
+use weir_integration::load::client::{Call, Client, GoAway, UNAVAILABLE, Windows, expect_failure};
 use weir_integration::load::config::Config;
 use weir_integration::load::grpcio;
 use weir_integration::process::PATIENCE;
@@ -156,8 +156,8 @@ async fn the_delay_keeps_listeners_open() -> Result<()> {
     let before = Client::connect(address).await?;
     before.unary("Echo", &[], b"before").await?;
 
-    gateway.process.signal("TERM")?;
     let signalled = Instant::now();
+    gateway.process.signal("TERM")?;
     ensure!(before.goaway().await? == GRACEFUL);
     ensure!(admin::page(gateway.admin()?, "/ready")?.0 == 503, "ready while draining");
     for _ in 0..3 {
@@ -211,10 +211,28 @@ async fn a_silent_connection_does_not_hold_it_up() -> Result<()> {
     let mut gateway = Config::new(&[backend.address]).start(1)?;
     let _silent = TcpStream::connect(gateway.listener("grpc")?)?;
     gateway.wait_metric("weir_downstream_connections{listener=\"grpc\"}", |open| open == 1.0).await?;
-    gateway.process.signal("TERM")?;
     let signalled = Instant::now();
+    gateway.process.signal("TERM")?;
     ensure!(gateway.process.wait()?.code() == Some(0));
     ensure!(signalled.elapsed() < Duration::from_secs(20), "it took {:?}", signalled.elapsed());
+    Ok(())
+}
+
+/// The backend has answered, the gateway holds the answer, and the client does not take it: that call was cut, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_was_not_taken_is_a_call_that_was_cut() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let mut gateway = Config::new(&[backend.address]).shutdown("timeout: 1500ms").start(1)?;
+    let windows = Windows { stream: 1024, connection: 1 << 20 };
+    let client = Client::connect_with(gateway.listener("grpc")?, windows).await?;
+    let mut call = client.start("Echo", &[]).await?;
+    call.send(&[7; 30 * 1024]).await?;
+    call.end_sending()?;
+    call.head().await?;
+    backend.wait("the end of its answer", |counts| counts.answered == 1).await?;
+    gateway.process.signal("TERM")?;
+    ensure!(gateway.process.wait()?.code() == Some(EXIT_CUT));
+    expect_failure(call.message().await, UNAVAILABLE)?;
     Ok(())
 }
 

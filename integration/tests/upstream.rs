@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
 use weir_integration::load::backend::{Backend, Options};
-use weir_integration::load::client::{Client, UNAVAILABLE, expect_failure};
+use weir_integration::load::client::{Call, Client, UNAVAILABLE, expect_failure};
 use weir_integration::load::config::Config;
 use weir_integration::load::runner::Load;
 use weir_integration::server::free_address;
@@ -194,6 +194,26 @@ async fn only_endpoints_that_never_speak() -> Result<()> {
     let failure = expect_failure(client.unary("Echo", &[], b"nobody").await, UNAVAILABLE)?;
     ensure!(failure.why.contains("cluster backend"), "{failure}");
     ensure!(began.elapsed() >= Duration::from_millis(400), "each had its time");
+    Ok(())
+}
+
+/// Callers give up while the gateway still dials: nothing of them stays, not even for a drain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn callers_that_do_not_wait_for_a_connect() -> Result<()> {
+    let (_mute, mute_address) = mute()?;
+    let mut gateway = Config::new(&[mute_address]).cluster("connect_timeout: 10m").start(1)?;
+    let client = Client::connect(gateway.listener("grpc")?).await?;
+    let mut calls = Vec::new();
+    for _ in 0..100 {
+        calls.push(client.start("Echo", &[]).await?);
+    }
+    let in_flight = "weir_calls_in_flight{cluster=\"backend\"}";
+    gateway.wait_metric(in_flight, |calls| calls == 100.0).await?;
+    calls.into_iter().for_each(Call::cancel);
+    gateway.wait_metric(in_flight, |calls| calls == 0.0).await?;
+    gateway.expect_at_rest().await?;
+    gateway.process.signal("TERM")?;
+    ensure!(gateway.process.wait()?.code() == Some(0));
     Ok(())
 }
 

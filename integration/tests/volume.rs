@@ -17,9 +17,13 @@ async fn ten_thousand_calls_on_one_connection() -> Result<()> {
     let backend = Backend::start(Options::default())?;
     let gateway = Config::new(&[backend.address]).start(1)?;
     let load = Load { connections: 1, in_flight: 20, ..Load::default() }.start(gateway.listener("grpc")?).await?;
-    load.more(10_000).await?;
+    load.more(2_000).await?;
+    let warm = gateway.resident_memory()?;
+    load.more(8_000).await?;
     let report = load.stop().await?;
     report.none_failed()?;
+    let grown = gateway.resident_memory()?.saturating_sub(warm);
+    ensure!(grown < 4 << 20, "8,000 calls left {grown} bytes behind");
     ensure!(backend.counts().calls as u64 == report.succeeded, "{:?}, {:?}", backend.counts(), report);
     let ended = gateway.metric("weir_calls_total{listener=\"grpc\",cluster=\"backend\",status=\"OK\"}")?;
     ensure!(ended == report.succeeded as f64, "{ended} calls were counted, {} were made", report.succeeded);
@@ -124,6 +128,8 @@ async fn a_thousand_cancels_in_a_burst(workers: usize) -> Result<()> {
         client.start("Gated", &[]).await?.cancel();
     }
     backend.wait("the end of the second thousand", |counts| counts.open_calls == 1).await?;
+    let streams = format!("weir_endpoint_open_streams{{cluster=\"backend\",endpoint=\"{}\"}}", backend.address);
+    gateway.wait_metric(&streams, |open| open == 1.0).await?;
 
     for _ in 0..100 {
         ensure!(client.unary("Echo", &[], b"still served").await? == b"still served"[..]);

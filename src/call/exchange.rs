@@ -4,12 +4,13 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 use weir_filter::{Call, Code, Direction, Needs, Status};
 
 use super::client::{Client, Left};
@@ -24,6 +25,10 @@ use crate::config::plan;
 use crate::io::{Queue, Queued};
 use crate::status;
 use crate::upstream::Lease;
+
+/// A call that is cut in the middle of a message waits this long for the rest of it: half of what the process waits for
+/// its calls' last words.
+const REST_OF_MESSAGE: Duration = Duration::from_millis(500);
 
 /// The end of an attempt, and whether the response, as far as the client has it, ends with a message.
 #[derive(Debug)]
@@ -80,6 +85,8 @@ struct Exchange<'a, 'm, 'p> {
     up_queue: Rc<Queue>,
     to_client: Pump<'a>,
     request_done: bool,
+    /// How long a call that is cut still waits for the rest of a message.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 /// Makes one attempt on a leased stream.
@@ -138,6 +145,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             up_queue: Rc::default(),
             to_client: Pump::new(chain, call, Direction::Response, listener.max_send_message_size),
             request_done: empty,
+            patience: None,
         };
         exchange.send_again();
         Ok(exchange)
@@ -164,14 +172,14 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         {
             return Poll::Ready(end);
         }
-        match ready!(self.parties.watch.poll(self.parties.client, cx)) {
+        let interrupt = ready!(self.parties.watch.poll(self.parties.client, cx));
+        if interrupt == Interrupt::Cut && !self.to_client.at_boundary() {
             // The rest of the message may still come, and then the client gets a status that it can use.
-            Interrupt::Cut if !self.to_client.at_boundary() => {
-                self.to_client.end_at_boundary();
-                Poll::Pending
-            }
-            interrupt => Poll::Ready(End::Interrupted(interrupt)),
+            self.to_client.end_at_boundary();
+            let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(REST_OF_MESSAGE)));
+            ready!(patience.as_mut().poll(cx));
         }
+        Poll::Ready(End::Interrupted(interrupt))
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<End> {

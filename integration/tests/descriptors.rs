@@ -1,0 +1,50 @@
+//! A gateway that may open no more files: who is connected is served, who is not waits, and both end.
+
+use anyhow::{Result, ensure};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use weir_integration::load::backend::{Backend, Options};
+use weir_integration::load::client::Client;
+use weir_integration::load::config::Config;
+use weir_integration::process::{PATIENCE, cap_files};
+
+/// Clients that come; more than there are descriptors left.
+const CLIENTS: usize = 40;
+
+/// Descriptors that are left when they come.
+const LEFT: u64 = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn clients_wait_for_a_descriptor() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).start(2)?;
+    let address = gateway.listener("grpc")?;
+    let first = Client::connect(address).await?;
+    ensure!(first.unary("Echo", &[], b"before").await? == b"before"[..]);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.process.pid()))?.count() as u64;
+    cap_files(gateway.process.pid(), open + LEFT)?;
+
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let client = Client::connect(address).await?;
+        clients.spawn(async move {
+            let served = timeout(PATIENCE, client.unary("Echo", &[], b"in turn")).await?;
+            ensure!(served? == b"in turn"[..]);
+            Ok(client)
+        });
+    }
+    // The clients that are in keep their connections until the others have met the limit.
+    let mut served = Vec::new();
+    while served.len() < LEFT as usize / 2 {
+        let Some(client) = clients.join_next().await else { break };
+        served.push(client??);
+    }
+    gateway.process.wait_line("a word on the limit", |line| line.contains("accepting is paused").then_some(()))?;
+    ensure!(first.unary("Echo", &[], b"served").await? == b"served"[..]);
+    served.clear();
+    while let Some(client) = clients.join_next().await {
+        drop(client??);
+    }
+    ensure!(first.unary("Echo", &[], b"after").await? == b"after"[..]);
+    Ok(())
+}
