@@ -63,6 +63,32 @@ fn percent_encode(message: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// The text of a `Status-Message` from a peer. What is not percent-encoded as it should be stays as it is, as gRPC over
+/// HTTP/2 asks of a reader.
+pub(crate) fn percent_decode(value: &HeaderValue) -> String {
+    let bytes = value.as_bytes();
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let pair = || Some(hex(*bytes.get(at + 1)?)? << 4 | hex(*bytes.get(at + 2)?)?);
+        match (byte, pair()) {
+            (b'%', Some(decoded)) => {
+                text.push(decoded);
+                at += 3;
+            }
+            _ => {
+                text.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
 /// The status in a response's trailers, or in a trailers-only head.
 pub(crate) fn read(headers: &HeaderMap) -> Option<Code> {
     let value = headers.get(GRPC_STATUS)?.to_str().ok()?;
@@ -103,6 +129,16 @@ mod tests {
         let head = trailers_only(&Status::new(Code::NotFound, "no 50% of größe\r\nx: y"));
         assert_eq!(head.headers()["grpc-status"], "5");
         assert_eq!(head.headers()["grpc-message"], "no 50%25 of gr%C3%B6%C3%9Fe%0D%0Ax: y");
+    }
+
+    #[test]
+    fn a_message_is_read_as_it_was_written() {
+        for text in ["", "plain", "no 50% of größe\r\nx: y", "%", "%%41"] {
+            assert_eq!(percent_decode(&percent_encode(text)), text);
+        }
+        for (wire, text) in [("50%", "50%"), ("%4", "%4"), ("%zz%41", "%zzA"), ("%ff", "\u{fffd}")] {
+            assert_eq!(percent_decode(&HeaderValue::from_static(wire)), text);
+        }
     }
 
     #[test]

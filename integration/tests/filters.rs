@@ -73,7 +73,7 @@ async fn trailers_only_response_is_changed_too() {
     let config = format!("response: {{add: {{x-new: added}}, set: {{x-trailer: set}}, remove: [{FROM}]}}");
     let (_, answer) = through(&[&config], &[(DO, "status=5")]).await;
     assert!(answer.trailers.is_none(), "{answer:?}");
-    assert_eq!((answer.status(), answer.message()), (Some(5), "from the backend"));
+    assert_eq!((answer.status(), answer.message()), (Some(5), "from the backend, 100%25"));
     assert_eq!((answer.header("x-new"), answer.header("x-trailer")), (Some("added"), Some("set")));
     assert_eq!(answer.from(), None);
 }

@@ -249,7 +249,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let (mut head, body) = response.into_parts();
         let trailers_only = body.is_end_stream();
         if trailers_only || head.status != StatusCode::OK {
-            self.parties.notes.upstream_status = status::read(&head.headers);
+            self.parties.notes.heard(&head.headers);
         }
         let chain = self.parties.chain;
         if chain.needs(Needs::RESPONSE)
@@ -273,8 +273,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
     }
 
     fn end_response(&mut self, mut trailers: HeaderMap) -> End {
-        let upstream_status = status::read(&trailers);
-        self.parties.notes.upstream_status = upstream_status;
+        self.parties.notes.heard(&trailers);
         let chain = self.parties.chain;
         if chain.needs(Needs::TRAILERS)
             && let Err(status) = chain.trailers(self.parties.call, &mut trailers)

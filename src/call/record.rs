@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 use weir_filter::{Call, Code, Ending, Outcome};
 
 use crate::access_log::Entry;
 use crate::local::{Listener, Local, RouteTarget};
+use crate::status;
 
 /// A call from its first header to its end.
 ///
@@ -34,12 +35,24 @@ pub(crate) struct Record {
 pub(crate) struct Notes {
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) upstream_status: Option<Code>,
+    /// `grpc-message` beside a status other than OK, as it was on the wire.
+    upstream_message: Option<HeaderValue>,
     pub(crate) first_message: Option<Instant>,
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) attempts: u32,
+}
+
+impl Notes {
+    /// Notes the status in a response's trailers, or in a trailers-only head.
+    pub(crate) fn heard(&mut self, trailers: &HeaderMap) {
+        self.upstream_status = status::read(trailers);
+        if self.upstream_status != Some(Code::Ok) {
+            self.upstream_message = trailers.get(status::GRPC_MESSAGE).cloned();
+        }
+    }
 }
 
 impl Record {
@@ -94,6 +107,9 @@ impl Record {
     fn write_entry(&mut self, status: Code, ended_by: Ending) {
         let Some(log) = &self.local.access_log else { return };
         let duration = self.started.elapsed();
+        // The gateway's own word goes first: where it has one, that is what the client got.
+        let own = self.message.take().filter(|message| !message.is_empty());
+        let message = own.or_else(|| self.notes.upstream_message.as_ref().map(status::percent_decode));
         let entry = Entry {
             time: SystemTime::now() - duration,
             listener: self.listener.plan.name.clone(),
@@ -104,7 +120,7 @@ impl Record {
             endpoint: self.notes.endpoint.take(),
             status,
             upstream_status: self.notes.upstream_status,
-            message: self.message.take(),
+            message,
             duration,
             first_message: self.notes.first_message.map(|at| at - self.started),
             messages_in: self.notes.messages_in,

@@ -195,10 +195,12 @@ async fn connection(socket: TcpStream, connected: Connected) {
                 Some(Ok((request, respond))) => { calls.spawn(serve(request, respond, connected.0.clone())); }
                 _ => return,
             },
-            Some(served) = calls.join_next() => if let Ok(Ok(Verdict::Disconnect)) = served {
+            Some(served) = calls.join_next() => if let Ok(Ok(Verdict::Disconnect(stream, body))) = served {
                 // What the call sent must leave before the connection ends.
                 let flush = tokio::time::timeout(std::time::Duration::from_millis(20), h2.accept());
                 let _ = flush.await;
+                drop(h2);
+                drop((stream, body));
                 return;
             },
         }
@@ -208,7 +210,8 @@ async fn connection(socket: TcpStream, connected: Connected) {
 /// What becomes of the connection after a call.
 enum Verdict {
     Keep,
-    Disconnect,
+    /// It ends. Dropped before, the stream would be reset.
+    Disconnect(SendStream<Bytes>, RecvStream),
 }
 
 async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, shared: Arc<Shared>) -> Result<Verdict> {
@@ -222,6 +225,10 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
     };
     let call = Call { path: head.uri.path().to_owned(), metadata: head.headers };
     shared.seen.send_modify(|seen| seen.calls.push(call));
+    if script == Script::Refuse {
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return Ok(Verdict::Keep);
+    }
     if script == Script::Silent {
         released(&shared, |cx| respond.poll_reset(cx)).await?;
     }
@@ -251,13 +258,13 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
         }
         Script::Lose => {
             send(&mut stream, framed(b"one")).await?;
-            return Ok(Verdict::Disconnect);
+            return Ok(Verdict::Disconnect(stream, body));
         }
         Script::Tear => {
             send(&mut stream, framed(b"torn").slice(..7)).await?;
-            return Ok(Verdict::Disconnect);
+            return Ok(Verdict::Disconnect(stream, body));
         }
-        Script::Status(_) => bail!("answered above"),
+        Script::Status(_) | Script::Refuse => bail!("answered above"),
     }
     stream.send_trailers(trailers(0))?;
     Ok(Verdict::Keep)
@@ -266,7 +273,9 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
 fn trailers(code: u8) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
-    trailers.insert("grpc-message", HeaderValue::from_static("from the backend"));
+    if code != 0 {
+        trailers.insert("grpc-message", HeaderValue::from_static("from the backend, 100%25"));
+    }
     trailers.insert("x-trailer", HeaderValue::from_static("original"));
     trailers
 }

@@ -218,7 +218,10 @@ impl Open {
                     let _ = body.flow_control().release_capacity(chunk.len());
                     bytes.extend_from_slice(&chunk);
                 }
-                Err(error) => answer.failure = Some(Failure::from(&error)),
+                Err(error) => {
+                    answer.failure = Some(Failure::from(&error));
+                    break;
+                }
             }
         }
         if answer.failure.is_none() {

@@ -17,6 +17,8 @@ pub enum Script {
     Say(Vec<usize>),
     /// `reset=8`: headers, one message, and a reset with this code.
     Reset(u32),
+    /// `refuse`: nothing but a reset with REFUSED_STREAM.
+    Refuse,
     /// `lose`: headers, one message, and the end of the connection.
     Lose,
     /// `tear`: headers, half a message, and the end of the connection.
@@ -41,6 +43,7 @@ impl Script {
                 Script::Say(sizes.context("message sizes")?)
             }
             "reset" => Script::Reset(argument.parse().context("a reset code")?),
+            "refuse" => Script::Refuse,
             "lose" => Script::Lose,
             "tear" => Script::Tear,
             _ => bail!("no script `{text}`"),
