@@ -303,6 +303,15 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         reset.is_none() && self.lease.connection.never_processed(self.stream_id)
     }
 
+    /// Messages that came before the end reach the client before its status, also where it has been slow to take them.
+    fn hand_on_messages(&mut self) {
+        if self.to_client.at_boundary()
+            && let (Some(response), Some((sink, queue))) = (&mut self.response, self.parties.client.sink())
+        {
+            self.to_client.flush(response, sink, queue);
+        }
+    }
+
     /// Leaves the backend's stream as the end asks for, and notes what passed.
     fn close(mut self, end: End) -> Attempted {
         self.parties.notes.messages_out += self.to_client.follow.messages();
@@ -310,7 +319,10 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         match end {
             // The backend needs no more of the request (RFC 9113 8.1).
             End::Complete(_) if !self.request_done => self.up.send_reset(Reason::NO_ERROR),
-            End::Local(_) | End::Interrupted(_) => self.up.send_reset(Reason::CANCEL),
+            End::Local(_) | End::Interrupted(_) => {
+                self.hand_on_messages();
+                self.up.send_reset(Reason::CANCEL);
+            }
             _ => {}
         }
         Attempted { end, at_boundary: self.to_client.at_boundary() }

@@ -130,6 +130,12 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Hands on what is held, whether there is room or not: trailers are to follow it.
+    pub(crate) fn flush(&mut self, source: &mut RecvStream, sink: &mut SendStream<Queued>, queue: &Rc<Queue>) {
+        // A far side that is closed needs no trailers either.
+        self.held.send_all(source, &mut FarSide { sink, queue, sent: |_: &Bytes| {} });
+    }
+
     /// Takes a chunk in, and says how the direction ends if it ends with it.
     fn take<F: FnMut(&Bytes)>(
         &mut self,
