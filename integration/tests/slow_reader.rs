@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 use weir_integration::gateway::Gateway;
 use weir_integration::load::backend::{Backend, Options};
-use weir_integration::load::client::{Call, Client, Windows};
+use weir_integration::load::client::{Call, Client, DEADLINE_EXCEEDED, Windows, expect_failure};
 use weir_integration::load::config::Config;
 use weir_integration::load::grpcio;
 use weir_integration::process::PATIENCE;
@@ -98,6 +98,25 @@ async fn with_a_deaf_backend() -> Result<()> {
     uploads.shutdown().await;
     drop(sender);
     backend.wait("the end of the uploads", |counts| counts.open_calls == 0).await?;
+    Ok(())
+}
+
+/// The deadline passes while the gateway holds messages that the client has not asked for: they come first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_deadline_cuts_no_message() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).start(1)?;
+    let windows = Windows { stream: 64 * 1024, connection: 16 << 20 };
+    let client = Client::connect_with(gateway.listener("grpc")?, windows).await?;
+    let mut call = client.start("Echo", &[("grpc-timeout", "1500m".into())]).await?;
+    for _ in 0..20 {
+        call.send(&[7; 16 * 1000]).await?;
+    }
+    backend.wait("RST CANCEL", |counts| counts.cancelled == 1).await?;
+    for number in 0..20 {
+        ensure!(call.message().await?.is_some_and(|message| message == [7; 16 * 1000][..]), "message {number}");
+    }
+    expect_failure(call.message().await, DEADLINE_EXCEEDED)?;
     Ok(())
 }
 

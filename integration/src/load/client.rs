@@ -22,6 +22,9 @@ pub const CANCELLED: i32 = 1;
 /// gRPC's UNKNOWN.
 pub const UNKNOWN: i32 = 2;
 
+/// gRPC's DEADLINE_EXCEEDED.
+pub const DEADLINE_EXCEEDED: i32 = 4;
+
 /// gRPC's RESOURCE_EXHAUSTED.
 pub const RESOURCE_EXHAUSTED: i32 = 8;
 
