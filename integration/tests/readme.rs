@@ -83,8 +83,11 @@ fn every_test_that_a_document_names_exists() -> Result<()> {
     for document in documents()? {
         let text = fs::read_to_string(&document)?;
         for name in text.split('`').skip(1).step_by(2) {
-            let is_plain = |part: &str| part.chars().all(|character| character.is_ascii_lowercase() || character == '_');
-            let Some((file, test)) = name.split_once("::").filter(|(a, b)| is_plain(a) && is_plain(b)) else { continue };
+            let is_plain =
+                |part: &str| part.chars().all(|character| character.is_ascii_lowercase() || character == '_');
+            let Some((file, test)) = name.split_once("::").filter(|(a, b)| is_plain(a) && is_plain(b)) else {
+                continue;
+            };
             if (file, test) == ("file", "name") {
                 continue;
             }
