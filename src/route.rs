@@ -84,6 +84,8 @@ impl<T> Node<T> {
     }
 
     fn find(&self, path: Option<&str>, metadata: &HeaderMap) -> Option<&Rc<T>> {
+        #[cfg(test)]
+        tests::VISITED.set(tests::VISITED.get() + 1);
         let pick = |list: &'_ Vec<Candidate<T>>, more: bool| {
             list.iter().position(|candidate| (more || !candidate.needs_more) && candidate.takes(metadata))
         };
@@ -119,6 +121,11 @@ impl<T> Candidate<T> {
 mod tests {
     use super::*;
     use crate::config::plan::HeaderMatch;
+
+    thread_local! {
+        /// Nodes that look-ups of this thread have come by.
+        pub(super) static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
 
     fn route(path: &str, headers: &[(&'static str, &str)]) -> Route {
         let (path, rest) = match path.strip_suffix("/**") {
@@ -194,5 +201,21 @@ mod tests {
         assert_eq!(find(table(), "/s/m", &metadata), Some(2));
         metadata.insert("user", http::HeaderValue::from_static("a"));
         assert_eq!(find(table(), "/s/m", &metadata), Some(1));
+    }
+    #[test]
+    fn ten_thousand_routes_take_no_more_steps_than_ten() {
+        let none = HeaderMap::new();
+        let steps = |services: usize| {
+            let shapes = ["/...", "/*", "/M", "/N/**", "/*/M"];
+            let each = |service| shapes.map(|shape| route(&format!("/pkg.S{service}{shape}"), &[]));
+            let routes = (0..services).flat_map(each).chain([route("/*/M", &[]), route("/...", &[])]);
+            let router = Router::new(routes.map(|route| (route, Rc::new(()))));
+            VISITED.set(0);
+            for path in ["/pkg.S0/M", "/pkg.S1/Other", "/pkg.S1/N/x/y", "/elsewhere/M", "/elsewhere/N"] {
+                assert!(router.find(path, &none).is_some(), "{path}");
+            }
+            VISITED.get()
+        };
+        assert_eq!(steps(2_000), steps(2));
     }
 }

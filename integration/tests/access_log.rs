@@ -9,8 +9,8 @@ use serde_json::Value;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::{Backend, DO};
 use weir_integration::peers::client::{Client, Open};
-use weir_integration::peers::eventually;
 use weir_integration::peers::setup::Setup;
+use weir_integration::peers::{eventually, page};
 
 /// Every field of a line.
 const FIELDS: [&str; 19] = [
@@ -49,6 +49,7 @@ impl Logged {
         let backend = Backend::start().await.unwrap();
         let gone = weir_integration::server::free_address().unwrap();
         let gateway = Setup::new()
+            .admin()
             .root(&format!("access_log: {{path: {}}}", folder.path().join("access.log").display()))
             .root("shutdown_config: {timeout: 50ms}")
             .listener("max_receive_message_size: 100")
@@ -205,12 +206,29 @@ async fn every_ending_has_one_line() {
         open.answer().await.unwrap();
         let large = "a message of 101 bytes is over the limit of 100 bytes (max_receive_message_size)";
         expect("/case.S/Large", "RESOURCE_EXHAUSTED", None, "gateway", large);
+        // For the last one, whose end is the gateway's own.
+        expect("/case.S/Drain", "UNAVAILABLE", None, "drain", "the gateway is shutting down");
+
+        // Metrics have counted each of them once, too.
+        let admin = logged.gateway.admin().unwrap();
+        let ended = (expected.len() - 1) as f64;
+        eventually("as many calls in the metrics", async || {
+            let page = page::get(admin, "/metrics").await?;
+            let values = |name: &str| -> f64 {
+                let lines = page.body.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+                lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+            };
+            let counted = (values("weir_calls_total"), values("weir_call_duration_seconds_count"));
+            assert!(counted.0 <= ended && counted.1 <= ended, "{}", page.body);
+            Ok((counted == (ended, ended) && values("weir_calls_in_flight") == 0.0).then_some(()))
+        })
+        .await
+        .unwrap();
 
         // The drain's time ends before this call does.
         let (_drained, open) = logged.open("Drain", "hold").await;
         logged.gateway.process.signal("TERM").unwrap();
         assert_eq!(open.answer().await.unwrap().status(), Some(14));
-        expect("/case.S/Drain", "UNAVAILABLE", None, "drain", "the gateway is shutting down");
         assert_eq!(logged.gateway.process.wait().unwrap().code(), Some(4));
 
         for (method, ended) in &expected {

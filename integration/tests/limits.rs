@@ -136,6 +136,20 @@ async fn header_list_over_the_limit_is_answered_in_grpc_and_ends_no_other_call()
     assert_eq!(limited.backend.seen().calls[0].metadata["x-large"].len(), 200_000);
 }
 
+/// h2 answers what is far over the limit by itself, and knows no gRPC. That call is lost to the records, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_list_far_over_the_limit_ends_no_other_call() {
+    let limited = Limited::listener("http2: {max_header_list_size: 8KiB}").await;
+    let mut held = limited.client.script("hold").await.unwrap();
+    held.headers().await.unwrap();
+    let large = "x".repeat(40_000);
+    let answer = limited.client.call(METHOD, &[("x-large", &large)]).await.unwrap();
+    assert_eq!(answer.http, 431, "{answer:?}");
+    limited.backend.release();
+    assert_eq!(held.answer().await.unwrap().status(), Some(0));
+    assert_eq!(limited.client.call(METHOD, &[]).await.unwrap().status(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn windows_towards_clients_are_those_of_the_file() {
     let limited = Limited::listener("http2: {stream_window: 100KiB, connection_window: 3MiB}").await;

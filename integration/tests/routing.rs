@@ -125,6 +125,18 @@ async fn all_header_conditions_must_hold_and_the_stricter_route_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn header_values_are_compared_as_they_stand() {
+    let routed = Routed::start(&[
+        ("prefix: /pkg.S, headers: [{name: x-env, values: ['can.*'], regex: false}]", "literal"),
+        ("prefix: /pkg.S", "plain"),
+    ])
+    .await;
+    for (value, cluster) in [("can.*", "literal"), ("canary", "plain"), ("CAN.*", "plain")] {
+        assert_eq!(routed.goes("/pkg.S/M", &[("x-env", value)]).await, cluster, "{value:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn methods_with_post_take_the_call() {
     let routed = Routed::start(&[("prefix: /pkg.S, methods: [GET, POST]", "posted")]).await;
     assert_eq!(routed.goes("/pkg.S/M", &[]).await, "posted");
