@@ -1,12 +1,15 @@
 //! A gateway that may open no more files: who is connected is served, who is not waits, and both end.
 
-use anyhow::{Result, ensure};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use weir_integration::gateway::weir_binary;
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::client::Client;
 use weir_integration::load::config::Config;
-use weir_integration::process::{PATIENCE, cap_files};
+use weir_integration::process::{PATIENCE, Process, cap_files};
 
 /// Clients that come; more than there are descriptors left.
 const CLIENTS: usize = 40;
@@ -46,5 +49,22 @@ async fn clients_wait_for_a_descriptor() -> Result<()> {
         drop(client??);
     }
     ensure!(first.unary("Echo", &[], b"after").await? == b"after"[..]);
+    Ok(())
+}
+
+/// The usual soft limit of a login is a fraction of what the process may have.
+#[test]
+fn the_soft_limit_is_raised_to_the_hard_one() -> Result<()> {
+    let config = tempfile::NamedTempFile::with_suffix(".yaml")?;
+    std::fs::write(config.path(), weir_integration::config::pass_all("127.0.0.1:1".parse()?))?;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -S -n 256 && exec "$0" run -c "$1""#]).arg(weir_binary()?).arg(config.path());
+    let gateway = Process::start("weir", &mut shell)?;
+    gateway.wait_line("ready", |line| line.starts_with("ready").then_some(()))?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid()))?;
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).context("no such limit")?;
+    let mut words = files.split_whitespace();
+    let (soft, hard) = (words.next(), words.next());
+    ensure!(soft == hard && soft != Some("256"), "soft {soft:?}, hard {hard:?}");
     Ok(())
 }

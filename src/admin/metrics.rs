@@ -134,7 +134,7 @@ fn downstream_connections(state: &State) -> MetricFamily {
 }
 
 fn abusive_connections(state: &State) -> MetricFamily {
-    let help = "Connections closed because of too many pings or resets.";
+    let help = "Connections closed because of too many pings, resets or empty frames.";
     by_listener(state, "weir_abusive_connections_total", help, MetricType::COUNTER, |metrics, index| {
         &metrics.abusive_connections[index]
     })

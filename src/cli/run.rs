@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 use std::task::Poll;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -16,6 +17,7 @@ use crate::gateway::{Drained, Gateway, StartError};
 pub(super) fn run(plan: Plan, _args: RunArgs) -> ExitCode {
     log::start(plan.log_level.as_deref());
     print_notices(&plan);
+    raise_file_limit();
     // Discovery, health checks and the admin listener: calls have threads of their own.
     let served = Builder::new_current_thread()
         .enable_all()
@@ -29,6 +31,18 @@ pub(super) fn run(plan: Plan, _args: RunArgs) -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(EXIT_START)
         }
+    }
+}
+
+/// Raises the soft limit on open files to the hard one: a connection is a descriptor, and the usual soft limit of 1,024 is
+/// there for programs that call `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, limit = limit.current, "the limit on open files stays as it is");
     }
 }
 
