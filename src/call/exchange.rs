@@ -72,6 +72,8 @@ pub(crate) struct Body<'a> {
     replay: Replay,
     /// The client has ended sending, and all of it has been handed to an attempt.
     ended: bool,
+    /// What the call ends with once the backend has everything that came before.
+    refusal: Option<Status>,
 }
 
 struct Exchange<'a, 'm, 'p> {
@@ -104,7 +106,7 @@ pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Atte
 impl<'a> Body<'a> {
     pub(crate) fn new(stream: RecvStream, pump: Pump<'a>) -> Body<'a> {
         let ended = stream.is_end_stream();
-        Body { stream, pump, replay: Replay::default(), ended }
+        Body { stream, pump, replay: Replay::default(), ended, refusal: None }
     }
 
     /// True while another attempt could send all that was sent so far.
@@ -183,6 +185,19 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.parties.body.refusal.is_none()
+            && let Some(end) = ready!(self.poll_pump(cx))
+        {
+            return Poll::Ready(end);
+        }
+        let Some(refusal) = &self.parties.body.refusal else { return Poll::Pending };
+        // The reset that follows takes what h2 still holds of the stream.
+        ready!(self.up_queue.poll_empty(cx));
+        Poll::Ready(End::Local(refusal.clone()))
+    }
+
+    /// Ready when no more of the request will be sent.
+    fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
         let body = &mut *self.parties.body;
         let Body { stream, pump, replay, .. } = body;
         let pumped = ready!(pump.poll(cx, stream, &mut self.up, &self.up_queue, |chunk| replay.keep(chunk)));
@@ -198,15 +213,19 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             // The response says why; and a request is never asked to end.
             Pumped::SinkClosed | Pumped::Boundary => {}
             Pumped::SourceFailed(error) => {
-                return Poll::Ready(End::Interrupted(Interrupt::Left(Left::from(&error))));
+                return Poll::Ready(Some(End::Interrupted(Interrupt::Left(Left::from(&error)))));
             }
             Pumped::TooLarge(too_large) => {
-                return Poll::Ready(End::Local(too_large.status("max_receive_message_size")));
+                body.refusal = Some(too_large.status("max_receive_message_size"));
+                return Poll::Ready(None);
             }
-            Pumped::Rejected(status) => return Poll::Ready(End::Local(status)),
+            Pumped::Rejected(status) => {
+                body.refusal = Some(status);
+                return Poll::Ready(None);
+            }
         }
         self.request_done = true;
-        Poll::Pending
+        Poll::Ready(None)
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<End> {
