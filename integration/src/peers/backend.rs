@@ -44,6 +44,8 @@ pub struct Seen {
     pub accepted: usize,
     /// Connections that are open.
     pub connected: usize,
+    /// Bytes of DATA that echoing calls received.
+    pub bytes: usize,
     /// Calls that the other side reset, with the codes.
     pub resets: Vec<Reason>,
 }
@@ -301,8 +303,14 @@ async fn echo(body: &mut RecvStream, stream: &mut SendStream<Bytes>, shared: &Sh
         match body.data().await {
             None => return Ok(()),
             Some(Ok(chunk)) => {
-                body.flow_control().release_capacity(chunk.len())?;
-                send(stream, chunk).await?;
+                shared.seen.send_modify(|seen| seen.bytes += chunk.len());
+                let passed =
+                    body.flow_control().release_capacity(chunk.len()).is_ok() && send(stream, chunk).await.is_ok();
+                if !passed {
+                    let reason = std::future::poll_fn(|cx| stream.poll_reset(cx)).await?;
+                    shared.seen.send_modify(|seen| seen.resets.push(reason));
+                    bail!("reset: {reason}");
+                }
             }
             Some(Err(error)) => {
                 if let Some(reason) = error.reason() {
