@@ -62,7 +62,7 @@ impl Balancer {
         Balancer { up, policy }
     }
 
-    /// The place of the endpoint for a call, or of the next one that is not to be skipped; `None` when there is none.
+    /// The place of the endpoint for a call, or of another that is not to be skipped; `None` when there is none.
     pub(crate) fn pick(
         &self,
         endpoints: &[Arc<Endpoint>],
@@ -73,12 +73,21 @@ impl Balancer {
         if self.up.is_empty() {
             return None;
         }
-        let first = self.first(endpoints, turn, question);
-        (0..self.up.len()).map(|step| self.up[(first + step) % self.up.len()]).find(|at| !skip(*at))
+        let may = |place: &usize| !skip(self.up[*place]);
+        // The common case needs one choice; only when it is to be skipped is it worth to ask whether there is another.
+        let first = self.choose(endpoints, turn, question);
+        let place = if may(&first) {
+            Some(first)
+        } else if (0..self.up.len()).any(|place| may(&place)) {
+            self.choose_again(endpoints, turn, question, may)
+        } else {
+            None
+        };
+        place.map(|place| self.up[place])
     }
 
     /// A place in `up`.
-    fn first(&self, endpoints: &[Arc<Endpoint>], turn: &Turn, question: &Question<'_>) -> usize {
+    fn choose(&self, endpoints: &[Arc<Endpoint>], turn: &Turn, question: &Question<'_>) -> usize {
         let count = self.up.len();
         if count == 1 {
             return 0;
@@ -98,6 +107,30 @@ impl Balancer {
             }
             Policy::Ring(ring, hash_on) => ring.at(hash_on.of(turn, question)),
             Policy::Maglev(table, hash_on) => table.at(hash_on.of(turn, question)),
+        }
+    }
+
+    /// A place that `may` be taken, in the policy's own way: its neighbour alone would get all that an endpoint which is
+    /// passed over leaves. A hashing policy goes on from where the key is, so that the key stays with its second choice.
+    fn choose_again(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        turn: &Turn,
+        question: &Question<'_>,
+        may: impl Fn(&usize) -> bool,
+    ) -> Option<usize> {
+        match &self.policy {
+            Policy::Ring(ring, hash_on) => ring.from(hash_on.of(turn, question)).find(may),
+            Policy::Maglev(table, hash_on) => table.from(hash_on.of(turn, question)).find(may),
+            _ => {
+                let count = self.up.len();
+                let by_policy = (0..count).map(|_| self.choose(endpoints, turn, question)).find(&may);
+                // Chance may have passed by all that are left.
+                by_policy.or_else(|| {
+                    let start = turn.below(count as u64) as usize;
+                    (0..count).map(|step| (start + step) % count).find(may)
+                })
+            }
         }
     }
 }

@@ -41,8 +41,13 @@ impl Ring {
 
     /// The place that owns this hash.
     pub(super) fn at(&self, hash: u64) -> usize {
+        self.from(hash).next().unwrap_or(0)
+    }
+
+    /// The places around the ring from this hash on, each as often as it has points.
+    pub(super) fn from(&self, hash: u64) -> impl Iterator<Item = usize> {
         let next = self.points.partition_point(|(point, _)| *point < hash);
-        self.points.get(next).or(self.points.first()).map_or(0, |(_, place)| *place as usize)
+        self.points[next..].iter().chain(&self.points[..next]).map(|(_, place)| *place as usize)
     }
 }
 
@@ -92,7 +97,17 @@ impl Maglev {
 
     /// The place that owns this hash.
     pub(super) fn at(&self, hash: u64) -> usize {
-        self.table[(hash % self.table.len() as u64) as usize] as usize
+        self.table[self.slot(hash)] as usize
+    }
+
+    /// The places along the table from this hash on, each as often as it has slots.
+    pub(super) fn from(&self, hash: u64) -> impl Iterator<Item = usize> {
+        let (before, after) = self.table.split_at(self.slot(hash));
+        after.iter().chain(before).map(|place| *place as usize)
+    }
+
+    fn slot(&self, hash: u64) -> usize {
+        (hash % self.table.len() as u64) as usize
     }
 }
 
