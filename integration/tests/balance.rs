@@ -251,3 +251,22 @@ async fn endpoint_that_refuses_connections_is_passed_over_at_once() {
         .unwrap();
     }
 }
+
+/// What an endpoint that is gone cannot take goes to all of the others, not to its neighbour.
+#[tokio::test(flavor = "multi_thread")]
+async fn share_of_an_endpoint_that_is_gone_is_shared_out() {
+    for (policy, calls) in [("RoundRobin", 60), ("Rand", 150), ("RingHashing", 150), ("MaglevHashing", 150)] {
+        let keys = format!("lb_policy: {policy}, hash_on: {{metadata: x-user}}");
+        let mut balanced = Balanced::start(&keys, 4, 1).await;
+        drop(balanced.backends.remove(1));
+        let shares = balanced.shares(calls, |call| (METHOD.to_owned(), format!("user-{call}"))).await;
+        let third = calls / 3;
+        let off = if policy == "RoundRobin" { 3 } else { 40 };
+        assert!(shares.values().all(|count| count.abs_diff(third) <= off), "{policy}: {shares:?}");
+        if policy.ends_with("Hashing") {
+            // A key whose endpoint is gone stays with the one that took it over.
+            let again = balanced.shares(calls, |call| (METHOD.to_owned(), format!("user-{call}"))).await;
+            assert_eq!(again, shares, "{policy}");
+        }
+    }
+}
