@@ -40,62 +40,80 @@ const MOST_ATTEMPTS: u32 = 5;
 /// reset.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// Serves one stream of a client.
-pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, request: Request<RecvStream>, mut client: Client) {
+/// A call on its way to a backend.
+///
+/// What it holds is held for as long as its stream is open: a gateway has many that wait for years.
+pub(crate) struct Serving {
+    local: Rc<Local>,
+    route: Rc<RouteTarget>,
+    record: Record,
+    stream: RecvStream,
+    client: Client,
+    deadline: Option<Instant>,
+}
+
+/// Takes a stream of a client on. `None` when it has been answered already: it was no gRPC call, or had no route.
+pub(crate) fn take_on(
+    local: &Rc<Local>,
+    listener: &Rc<Listener>,
+    request: Request<RecvStream>,
+    mut client: Client,
+) -> Option<Serving> {
     let arrived = Instant::now();
     let (head, stream) = request.into_parts();
     let refusal = request::admit(&head, listener.plan.http2.max_header_list_size).err();
     let deadline = deadline::read(&head.headers, arrived);
-    let mut record = Record::new(&local, &listener, client.peer, head.uri, head.headers, arrived);
+    let mut record = Record::new(local, listener, client.peer(), head.uri, head.headers, arrived);
     if let Some(refusal) = refusal {
-        return refuse(&mut record, &mut client, refusal);
+        refuse(&mut record, &mut client, refusal);
+        return None;
     }
     let Some(route) = listener.router.find(record.call.method(), &record.call.metadata).cloned() else {
         let status = Status::new(Code::Unimplemented, format!("no route for {}", record.call.method()));
-        return reply(&mut record, &mut client, &status, Ending::Gateway);
+        reply(&mut record, &mut client, &status, Ending::Gateway);
+        return None;
     };
     record.routed(route.clone());
-    let mut watch = Watch::new(deadline, local.cut.listen());
-    if !route.chain.is_empty() {
-        let filtered = watch.or(&mut client, route.chain.request(&mut record.call, &mut record.filters_reached)).await;
-        match filtered {
-            Ok(Ok(())) => {}
-            Ok(Err(status)) => return reply(&mut record, &mut client, &status, Ending::Gateway),
-            Err(interrupt) => return reply(&mut record, &mut client, &interrupt.status(), interrupt.ending()),
-        }
-    }
-    forward(&local, &listener, &route, &mut record, stream, client, watch).await;
+    Some(Serving { local: local.clone(), route, record, stream, client, deadline })
 }
 
-/// Sends the request to a backend, again where no backend has processed it, and ends the call.
+impl Serving {
+    /// Serves the call to its end.
+    pub(crate) async fn run(self) {
+        let Serving { local, route, mut record, stream, mut client, deadline } = self;
+        let mut watch = Watch::new(deadline, local.cut.listen());
+        if !route.chain.is_empty() {
+            let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
+            match watch.or(&mut client, filters).await {
+                Ok(Ok(())) => {}
+                Ok(Err(status)) => return reply(&mut record, &mut client, &status, Ending::Gateway),
+                Err(interrupt) => return reply(&mut record, &mut client, &interrupt.status(), interrupt.ending()),
+            }
+        }
+        let attempted = forward(&local, &route, &mut record, stream, &mut client, &mut watch).await;
+        finish(&mut record, &mut client, &mut watch, attempted).await;
+    }
+}
+
+/// Sends the request to a backend, again where no backend has processed it.
 async fn forward(
     local: &Local,
-    listener: &Listener,
     route: &RouteTarget,
     record: &mut Record,
     stream: RecvStream,
-    mut client: Client,
-    mut watch: Watch,
-) {
-    let Record { call, notes, .. } = record;
-    let call = &*call;
-    let pump = Pump::new(&route.chain, call, Direction::Request, listener.plan.max_receive_message_size);
+    client: &mut Client,
+    watch: &mut Watch,
+) -> Attempted {
+    let Record { call, notes, listener, .. } = record;
+    let (call, listener) = (&*call, &listener.plan);
+    let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);
     let mut body = Body::new(stream, pump);
-    let mut parties = Parties {
-        listener: &listener.plan,
-        chain: &route.chain,
-        call,
-        notes,
-        client: &mut client,
-        body: &mut body,
-        watch: &mut watch,
-    };
+    let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch };
     let attempted = attempts(local, route, &mut parties).await;
     let (messages, bytes) = parties.body.traffic();
     parties.notes.messages_in = messages;
     parties.notes.bytes_in = bytes;
-    drop(body);
-    finish(record, client, watch, attempted).await;
+    attempted
 }
 
 /// Attempts until one of them has been processed, or none can be.
@@ -140,17 +158,17 @@ async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut V
 }
 
 /// Ends the call towards the client as the last attempt ended.
-async fn finish(record: &mut Record, mut client: Client, mut watch: Watch, attempted: Attempted) {
+async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, attempted: Attempted) {
     let at_boundary = attempted.at_boundary;
     match attempted.end {
         End::Complete(code) => record.end(code, Ending::Backend),
         End::Reset(reason) => {
             record.end(status::of_reset(reason), Ending::Backend);
-            reset(client, &mut watch, reason).await;
+            reset(client, watch, reason).await;
         }
         End::Lost => {
             let status = Status::new(Code::Unavailable, "the connection to the backend was lost");
-            end_early(record, client, &mut watch, at_boundary, &status, Ending::Backend).await;
+            end_early(record, client, watch, at_boundary, &status, Ending::Backend).await;
         }
         // The client may do what the gateway could not: send the call again.
         End::Unprocessed => {
@@ -158,17 +176,17 @@ async fn finish(record: &mut Record, mut client: Client, mut watch: Watch, attem
             client.reset(Reason::REFUSED_STREAM);
         }
         End::Local(status) => {
-            end_early(record, client, &mut watch, at_boundary, &status, Ending::Gateway).await;
+            end_early(record, client, watch, at_boundary, &status, Ending::Gateway).await;
         }
         End::Interrupted(Interrupt::Cut) => {
             let status = Interrupt::Cut.status();
-            end_early(record, client, &mut watch, at_boundary, &status, Ending::Drain).await;
+            end_early(record, client, watch, at_boundary, &status, Ending::Drain).await;
         }
         End::Interrupted(interrupt) => {
             let status = interrupt.status();
             record.end_with(status.code, interrupt.ending(), &status.message);
             if at_boundary {
-                reply(record, &mut client, &status, interrupt.ending());
+                reply(record, client, &status, interrupt.ending());
             } else {
                 client.reset(Reason::CANCEL);
             }
@@ -179,14 +197,14 @@ async fn finish(record: &mut Record, mut client: Client, mut watch: Watch, attem
 /// Ends a call with a status of the gateway's, in the form that its response still allows.
 async fn end_early(
     record: &mut Record,
-    mut client: Client,
+    client: &mut Client,
     watch: &mut Watch,
     at_boundary: bool,
     status: &Status,
     ending: Ending,
 ) {
     if at_boundary {
-        return reply(record, &mut client, status, ending);
+        return reply(record, client, status, ending);
     }
     // In the middle of a message no trailers can follow, and no reset code says UNAVAILABLE without inviting a retry.
     record.end_with(Code::Internal, ending, &status.message);
@@ -195,11 +213,11 @@ async fn end_early(
 
 /// Resets the client's stream once it has everything that came before, or has stopped reading: a backend's reset reaches a
 /// client that does not read, and so does the gateway's.
-async fn reset(mut client: Client, watch: &mut Watch, reason: Reason) {
+async fn reset(client: &mut Client, watch: &mut Watch, reason: Reason) {
     let mut held = client.held();
     let mut stalled = None;
     poll_fn(|cx| {
-        if client.poll_flushed(cx).is_ready() || watch.poll(&mut client, cx).is_ready() {
+        if client.poll_flushed(cx).is_ready() || watch.poll(client, cx).is_ready() {
             return Poll::Ready(());
         }
         let stalled = stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));

@@ -145,8 +145,9 @@ impl Connection {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
                     let client = Client::new(self.shared.clone(), respond);
-                    let served = call::serve(self.local.clone(), self.listener.clone(), request, client);
-                    tokio::task::spawn_local(served);
+                    if let Some(serving) = call::take_on(&self.local, &self.listener, request, client) {
+                        tokio::task::spawn_local(serving.run());
+                    }
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),

@@ -48,7 +48,6 @@ impl Shared {
 
 /// A stream towards a client. Dropping it before its end resets the stream.
 pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
     shared: Rc<Shared>,
     respond: SendResponse<Queued>,
     stream: Option<SendStream<Queued>>,
@@ -60,7 +59,12 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>) -> Client {
         shared.open.set(shared.open.get() + 1);
-        Client { peer: shared.peer, shared, respond, stream: None, queue: Rc::default(), head_turn: 0 }
+        Client { shared, respond, stream: None, queue: Rc::default(), head_turn: 0 }
+    }
+
+    /// The address that the client's connection came from.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.shared.peer
     }
 
     /// Ready when the client has left.

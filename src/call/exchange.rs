@@ -242,10 +242,8 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let (Some(response), Some((sink, queue))) = (&mut self.response, self.parties.client.sink()) else {
             return Poll::Ready(End::Interrupted(Interrupt::Left(Left::Gone)));
         };
-        let first_message = &mut self.parties.notes.first_message;
-        let pumped = ready!(self.to_client.poll(cx, response, sink, queue, |_| {
-            first_message.get_or_insert_with(Instant::now);
-        }));
+        let notes = &mut *self.parties.notes;
+        let pumped = ready!(self.to_client.poll(cx, response, sink, queue, |_| notes.message_sent()));
         Poll::Ready(match pumped {
             // Without trailers a client goes by the HTTP status.
             Pumped::Ended => End::Complete(status::of_http(self.http_status)),

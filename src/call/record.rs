@@ -19,7 +19,7 @@ use crate::status;
 /// dropped before [`Record::end`] belongs to a call whose task was torn down: that is INTERNAL, and it is counted too.
 pub(crate) struct Record {
     local: Rc<Local>,
-    listener: Rc<Listener>,
+    pub(crate) listener: Rc<Listener>,
     pub(crate) call: Call,
     started: Instant,
     route: Option<Rc<RouteTarget>>,
@@ -33,11 +33,13 @@ pub(crate) struct Record {
 /// What an attempt notes down. Bytes are those of DATA, prefixes included; in is from clients, out is to them.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    /// Somebody reads the access log: what only it tells is noted.
+    is_logged: bool,
     pub(crate) endpoint: Option<Arc<str>>,
     pub(crate) upstream_status: Option<Code>,
     /// `grpc-message` beside a status other than OK, as it was on the wire.
     upstream_message: Option<HeaderValue>,
-    pub(crate) first_message: Option<Instant>,
+    first_message: Option<Instant>,
     pub(crate) messages_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_in: u64,
@@ -51,6 +53,15 @@ impl Notes {
         self.upstream_status = status::read(trailers);
         if self.upstream_status != Some(Code::Ok) {
             self.upstream_message = trailers.get(status::GRPC_MESSAGE).cloned();
+        }
+    }
+}
+
+impl Notes {
+    /// A part of the response's messages goes out now.
+    pub(crate) fn message_sent(&mut self) {
+        if self.is_logged {
+            self.first_message.get_or_insert_with(Instant::now);
         }
     }
 }
@@ -72,7 +83,7 @@ impl Record {
             started,
             route: None,
             filters_reached: 0,
-            notes: Notes::default(),
+            notes: Notes { is_logged: local.access_log.is_some(), ..Notes::default() },
             end: None,
             message: None,
         }
@@ -86,11 +97,6 @@ impl Record {
         self.route = Some(route);
     }
 
-    /// True when somebody reads the access log.
-    pub(crate) fn is_logged(&self) -> bool {
-        self.local.access_log.is_some()
-    }
-
     /// How the call ended. The first word stands.
     pub(crate) fn end(&mut self, status: Code, ending: Ending) {
         self.end.get_or_insert((status, ending));
@@ -98,7 +104,7 @@ impl Record {
 
     /// The same, with what was said about it.
     pub(crate) fn end_with(&mut self, status: Code, ending: Ending, message: &str) {
-        if self.end.is_none() && self.is_logged() {
+        if self.end.is_none() && self.notes.is_logged {
             self.message = Some(message.to_owned());
         }
         self.end(status, ending);

@@ -33,7 +33,8 @@ pub(crate) struct Connection {
     send: RefCell<SendRequest<Queued>>,
     meter: Rc<Meter>,
     open: Cell<usize>,
-    most: usize,
+    /// Streams that the configuration and the backend allow, as of the connection's last turn.
+    most: Cell<usize>,
     closing: Cell<bool>,
     idle_since: Cell<Instant>,
     wake: RefCell<Option<std::task::Waker>>,
@@ -76,14 +77,17 @@ impl Connection {
     /// True when a stream opened now would leave at once: h2 would queue one above the backend's limit, and a call in
     /// that queue could neither move nor fail.
     pub(super) fn has_room(&self) -> bool {
-        !self.closing.get()
-            && self.meter.last_taken.get().is_none()
-            && self.open.get() < self.most.min(self.send.borrow().current_max_send_streams())
+        !self.closing.get() && self.meter.last_taken.get().is_none() && self.open.get() < self.most.get()
     }
 
     /// Streams that fit.
     pub(super) fn most_streams(&self) -> usize {
-        self.most.min(self.send.borrow().current_max_send_streams())
+        self.most.get()
+    }
+
+    /// Takes note of the backend's limit, which its SETTINGS may change at any time.
+    fn note_limit(&self, configured: usize) {
+        self.most.set(configured.min(self.send.borrow().current_max_send_streams()));
     }
 
     pub(super) fn opened(&self) {
@@ -136,17 +140,20 @@ pub(super) async fn run(pool: Rc<Pool>) {
         send: RefCell::new(send),
         meter: driver.meter.clone(),
         open: Cell::new(0),
-        most: plan.http2.max_streams_per_connection as usize,
+        most: Cell::new(0),
         closing: Cell::new(false),
         idle_since: Cell::new(Instant::now()),
         wake: RefCell::new(None),
     });
+    let configured = plan.http2.max_streams_per_connection as usize;
+    connection.note_limit(configured);
     pool.connected(&connection);
     let mut watch = pin!(Watch::new(plan, &connection, driver.h2.ping_pong()));
     let mut offered = true;
     let end = poll_fn(|cx| {
         connection.remember(cx);
         let driven = driver.poll(cx);
+        connection.note_limit(configured);
         if offered && (connection.meter.last_taken.get().is_some() || connection.closing.get()) {
             offered = false;
             pool.forget(&connection);
