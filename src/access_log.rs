@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -90,7 +90,7 @@ impl AccessLog {
             _ => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
         };
         let (sender, receiver) = sync_channel(RING);
-        let (ending, ended) = channel();
+        let (ending, ended) = sync_channel(0);
         let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || {
             write(&receiver, out);
             drop(ending);
