@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,10 @@ use weir_filter::{Code, Ending};
 
 /// Records that may wait for the writer. Beyond it a record is dropped and counted rather than a call delayed.
 const RING: usize = 16_384;
+
+/// What the writer may still take when everything else has ended. Whoever reads a pipe and has stopped to would otherwise
+/// keep the process for ever.
+const LAST_LINES: Duration = Duration::from_secs(3);
 
 /// What is known of a call when it has ended.
 #[derive(Debug)]
@@ -68,6 +72,8 @@ struct Line<'a> {
 pub(crate) struct AccessLog {
     sender: SyncSender<Entry>,
     writer: JoinHandle<()>,
+    /// Disconnected when the writer has ended.
+    ended: Receiver<()>,
 }
 
 impl AccessLog {
@@ -84,8 +90,12 @@ impl AccessLog {
             _ => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
         };
         let (sender, receiver) = sync_channel(RING);
-        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || write(&receiver, out))?;
-        Ok(AccessLog { sender, writer })
+        let (ending, ended) = sync_channel(0);
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            write(&receiver, out);
+            drop(ending);
+        })?;
+        Ok(AccessLog { sender, writer, ended })
     }
 
     /// The end that a worker holds.
@@ -93,9 +103,15 @@ impl AccessLog {
         self.sender.clone()
     }
 
-    /// Waits until everything has been written. The workers must have ended.
+    /// Waits until everything has been written, within reason. The workers must have ended.
     pub(crate) fn close(self) {
         drop(self.sender);
+        if self.ended.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(
+                "the last lines of the access log were not written: nobody has taken them for {LAST_LINES:?}"
+            );
+            return;
+        }
         if self.writer.join().is_err() {
             tracing::error!("the access log's writer panicked");
         }

@@ -350,3 +350,28 @@ async fn without_the_key_there_is_none() {
     process.wait().unwrap();
     assert!(!process.lines().iter().any(|line| line.contains("case.S")), "{:?}", process.lines());
 }
+
+/// Whoever reads the lines may stop to: calls go on, what does not fit is counted, and the gateway still ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_that_stalls_holds_up_neither_calls_nor_the_end() {
+    let backend = Backend::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Opened for both, so that neither end waits for the other; nobody ever reads.
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let setup = Setup::to([backend.address]).root(&format!("access_log: {{path: {}}}", pipe.display()));
+    let gateway = setup.start(1).unwrap();
+    let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
+    // More than a pipe and the writer's buffer take, many times over.
+    let path = format!("/case.S/{}", "M".repeat(4000));
+    for _ in 0..100 {
+        assert_eq!(client.call(&path, &[]).await.unwrap().status(), Some(0));
+    }
+    drop(client);
+    let mut process = gateway.process;
+    process.signal("TERM").unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    let lost = process.lines().into_iter().find(|line| line.contains("access log"));
+    assert!(lost.is_some_and(|line| line.contains("not written")), "{:?}", process.lines());
+}
