@@ -24,14 +24,29 @@ pub fn built(name: &str) -> Result<PathBuf> {
     programs.get(name).cloned().with_context(|| format!("no package of the workspace has a program `{name}`"))
 }
 
+/// The `weir` that is released, whatever the profile of the program that asks.
+///
+/// # Errors
+///
+/// When the build fails.
+pub fn released() -> Result<PathBuf> {
+    let programs = cargo(&["build", "--release", "--package", "weir", "--bin", "weir"])?;
+    programs.get("weir").cloned().context("the package `weir` has no program `weir`")
+}
+
 fn build() -> Result<HashMap<String, PathBuf>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
     // With --workspace, dependencies get the features that `cargo test --workspace` gave them: nothing is built twice.
-    command.args(["build", "--workspace", "--bins", "--message-format=json-render-diagnostics"]);
+    let mut arguments = vec!["build", "--workspace", "--bins"];
     if !cfg!(debug_assertions) {
-        command.arg("--release");
+        arguments.push("--release");
     }
+    cargo(&arguments)
+}
+
+/// Has cargo build something, and returns the programs that it names.
+fn cargo(arguments: &[&str]) -> Result<HashMap<String, PathBuf>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).arg("--message-format=json-render-diagnostics");
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
     if !output.status.success() {

@@ -2,6 +2,7 @@
 //! third-party programs that the tests drive.
 
 pub mod admin;
+pub mod bench;
 pub mod binary;
 pub mod config;
 pub mod etcd;

