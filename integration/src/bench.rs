@@ -4,6 +4,8 @@ pub mod backend;
 pub mod bed;
 pub mod case;
 pub mod compare;
+mod corked;
+pub mod guard;
 pub mod load;
 pub mod machine;
 pub mod measure;

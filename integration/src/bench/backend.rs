@@ -13,7 +13,9 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
 
+use super::corked::cork;
 use crate::load::message;
 
 /// Serves until the process ends, and tells the address first.
@@ -27,7 +29,7 @@ pub async fn serve(tell: impl FnOnce(SocketAddr)) -> Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        tokio::spawn(async move {
+        spawn_local(async move {
             // The load looks at every call: a connection that breaks is seen there.
             let _ = connection(socket).await;
         });
@@ -35,17 +37,19 @@ pub async fn serve(tell: impl FnOnce(SocketAddr)) -> Result<()> {
 }
 
 async fn connection(socket: TcpStream) -> Result<(), h2::Error> {
+    let (corked, cork) = cork(socket);
     let mut connection = h2::server::Builder::new()
         .initial_window_size(1 << 20)
         .initial_connection_window_size(64 << 20)
         // A proxy may put every call on one connection.
         .max_concurrent_streams(100_000)
         .max_send_buffer_size(1 << 20)
-        .handshake::<_, Bytes>(socket)
+        .handshake::<_, Bytes>(corked)
         .await?;
-    while let Some(accepted) = connection.accept().await {
+    // The handshake waits for nothing but the client's first bytes: SETTINGS leave with the first turn.
+    while let Some(accepted) = cork.turns(|cx| connection.poll_accept(cx)).await {
         let (request, respond) = accepted?;
-        tokio::spawn(async move {
+        spawn_local(async move {
             // As above.
             let _ = answer(request, respond).await;
         });

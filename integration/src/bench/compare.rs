@@ -30,8 +30,7 @@ pub fn run() -> Result<()> {
 }
 
 fn measure(options: &Options) -> Result<Results> {
-    let partial = options.quick || !options.cases.is_empty() || !options.peers.is_empty() || options.weir.is_some();
-    ensure!(!(options.publish && partial), "only a whole run of this tree's own build is published");
+    ensure!(!(options.publish && options.partial()), "only a whole run of this tree's own build is published");
     let peers = options.columns();
     for peer in &peers {
         eprintln!("installing {}", peer.name);
@@ -48,7 +47,7 @@ fn measure(options: &Options) -> Result<Results> {
     let mut versions = peers.iter().map(|peer| peer.version(&bed)).collect::<Result<Vec<_>>>()?;
     versions.dedup();
     let results = Results {
-        machine: Machine::look(versions, options.rounds(), options.quick)?,
+        machine: Machine::look(versions, options.rounds(), options.partial())?,
         columns: peers.iter().map(|peer| peer.name.to_owned()).collect(),
         rows: Vec::new(),
         notes: Vec::new(),

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use tokio::task::LocalSet;
 
 pub mod call;
 mod closed;
@@ -82,10 +81,6 @@ impl Outcome {
 ///
 /// With the first call that does not come back as it should.
 pub async fn run(job: Job) -> Result<()> {
-    LocalSet::new().run_until(work(job)).await
-}
-
-async fn work(job: Job) -> Result<()> {
     let mut connections = Vec::with_capacity(job.connections);
     for index in 0..job.connections {
         let connection = Connection::open(job.target).await;

@@ -27,8 +27,8 @@ pub struct Machine {
     pub versions: Vec<String>,
     /// How often each figure was measured.
     pub rounds: usize,
-    /// Whether the run was cut short, so that its figures are rough.
-    pub quick: bool,
+    /// Whether something was left out or cut short: such a run is not published.
+    pub partial: bool,
 }
 
 impl Machine {
@@ -37,7 +37,7 @@ impl Machine {
     /// # Errors
     ///
     /// When the kernel or git does not say.
-    pub fn look(versions: Vec<String>, rounds: usize, quick: bool) -> Result<Machine> {
+    pub fn look(versions: Vec<String>, rounds: usize, partial: bool) -> Result<Machine> {
         Ok(Machine {
             processor: processor()?,
             cores: std::thread::available_parallelism()?.get(),
@@ -47,7 +47,7 @@ impl Machine {
             commit: commit()?,
             versions,
             rounds,
-            quick,
+            partial,
         })
     }
 }

@@ -116,7 +116,7 @@ impl<'a> Bench<'a> {
 
     /// Says that a row is done.
     fn keep(&mut self, row: Row) {
-        println!("{}", terminal::line(&row, &self.results.columns));
+        println!("{}", terminal::line(&self.results, &row));
         self.results.rows.push(row);
     }
 

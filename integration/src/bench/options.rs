@@ -13,7 +13,7 @@ use super::peer::{PEERS, Peer};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "compare")]
 pub struct Options {
-    /// A twentieth of the calls, and one round: whether it works, not how fast it is
+    /// A twentieth of the calls, and one round: it shows that all works, not how fast it is
     #[arg(long)]
     pub quick: bool,
     /// Only rows whose id contains this, such as `cpu/`, `latency/`, `memory/`, `unary-100b-10x10`; may be repeated
@@ -40,6 +40,13 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether the run leaves something out, or measures another program than this tree's.
+    #[must_use]
+    pub fn partial(&self) -> bool {
+        let few = self.rounds() < 3;
+        self.quick || few || !self.cases.is_empty() || !self.peers.is_empty() || self.weir.is_some()
+    }
+
     /// How often each figure is measured.
     #[must_use]
     pub fn rounds(&self) -> usize {

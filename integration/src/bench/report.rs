@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::results::{Results, Row};
 
@@ -24,8 +24,9 @@ pub const REFERENCE: &str = "Envoy";
 ///
 /// # Errors
 ///
-/// When a file cannot be written, or has no place for it.
+/// When it is not the result of a whole run, or a file cannot be written or has no place for it.
 pub fn publish(results: &Results) -> Result<()> {
+    ensure!(!results.machine.partial, "only a whole run of this tree's own build is published");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     replace(&root.join("README.md"), &markdown::summary(results))?;
     replace(&root.join("docs/performance.md"), &markdown::whole(results))?;
@@ -58,13 +59,26 @@ fn figure(value: f64) -> String {
     }
 }
 
-/// What a cell says: the median, and its ratio to the reference where less is better and the ratio says something.
-fn cell(row: &Row, column: &str) -> String {
+/// The share of its core, in percent, from which on a proxy counts as the limit of a closed loop.
+const SATURATED: f64 = 90.0;
+
+/// What a cell says: the median; for CPU, with its ratio to the reference; for a rate that the load was the limit of, that
+/// it could be more.
+fn cell(results: &Results, row: &Row, column: &str) -> String {
     let Some(median) = row.median(column) else { return "-".to_owned() };
-    match row.median(REFERENCE).filter(|_| row.group() == "cpu" && column != REFERENCE) {
-        Some(reference) => format!("{} ({:.2})", figure(median), median / reference),
-        None => figure(median),
+    match row.group() {
+        "cpu" if column != REFERENCE => match row.median(REFERENCE) {
+            Some(reference) => format!("{} ({:.2})", figure(median), median / reference),
+            None => figure(median),
+        },
+        "rate" if !saturated(results, row, column) => format!("≥ {}", figure(median)),
+        _ => figure(median),
     }
+}
+
+fn saturated(results: &Results, rate: &Row, column: &str) -> bool {
+    let busy = rate.id.replacen("rate/", "busy/", 1);
+    results.row(&busy).and_then(|row| row.median(column)).is_some_and(|busy| busy >= SATURATED)
 }
 
 /// The columns that a row has, in the order of the result; of rows with columns of their own, those.

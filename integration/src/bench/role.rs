@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use tokio::task::LocalSet;
 
 use super::{backend, load, splice};
 use crate::bench::bed::Bed;
@@ -24,9 +25,9 @@ pub fn play() -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tell = |address| println!("listening on {address}");
     match *role {
-        ["backend"] => runtime.block_on(backend::serve(tell))?,
+        ["backend"] => LocalSet::new().block_on(&runtime, backend::serve(tell))?,
         ["splice", address, backend] => runtime.block_on(splice::serve(address.parse()?, backend.parse()?))?,
-        ["load", job] => runtime.block_on(load::run(serde_json::from_str(job)?))?,
+        ["load", job] => LocalSet::new().block_on(&runtime, load::run(serde_json::from_str(job)?))?,
         _ => bail!("no such role: {role:?}"),
     }
     Ok(true)

@@ -1,6 +1,7 @@
 //! One call, checked to the last byte.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
+use crate::bench::corked::cork;
 use crate::load::message;
 
 /// What a call is.
@@ -107,15 +109,16 @@ impl Connection {
     pub async fn open(target: SocketAddr) -> Result<Connection> {
         let socket = TcpStream::connect(target).await?;
         socket.set_nodelay(true)?;
+        let (corked, cork) = cork(socket);
         let (send, mut connection) = h2::client::Builder::new()
             .initial_window_size(1 << 20)
             .initial_connection_window_size(64 << 20)
-            .handshake(socket)
+            .handshake(corked)
             .await?;
         let mut ping = connection.ping_pong().context("a connection has one ping")?;
         spawn_local(async move {
             // How the connection ended, its calls tell.
-            let _ = connection.await;
+            let _ = cork.turns(|cx| Pin::new(&mut connection).poll(cx)).await;
         });
         ping.ping(Ping::opaque()).await?;
         Ok(Connection { send })

@@ -26,8 +26,8 @@ pub(super) fn measure(bench: &mut Bench<'_>, running: &[Running]) -> Result<()> 
         }
         progress_done();
         bench.keep(cpu);
-        bench.keep(rate);
         bench.keep(busy);
+        bench.keep(rate);
     }
     Ok(())
 }

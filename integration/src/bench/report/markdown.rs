@@ -56,7 +56,7 @@ fn table(text: &mut String, results: &Results, group: &str) {
     let _ = writeln!(text, "|---|{}{}", "--:|".repeat(head.len()), if pairs { "--:|" } else { "" });
     for row in rows {
         let unit = if mixed { format!(", {}", row.unit) } else { String::new() };
-        let cells: Vec<String> = head.iter().map(|column| cell(row, column)).collect();
+        let cells: Vec<String> = head.iter().map(|column| cell(results, row, column)).collect();
         let _ = write!(text, "| {}{unit} | {} |", row.title, cells.join(" | "));
         if let (Some(before), Some(after), true) = (row.median("before"), row.median("after"), pairs) {
             let _ = write!(text, " {:.2} |", after / before);
@@ -68,9 +68,8 @@ fn table(text: &mut String, results: &Results, group: &str) {
 
 fn origin(results: &Results) -> String {
     let machine = &results.machine;
-    let rough = if machine.quick { " **A quick run: the figures are rough.**" } else { "" };
     format!(
-        "Measured on {} by `{}`: median of {}, {} with {} cores, {}; {}; commit {}.{rough}",
+        "Measured on {} by `{}`: median of {}, {} with {} cores, {}; {}; commit {}.",
         machine.date,
         machine.command,
         machine.rounds,

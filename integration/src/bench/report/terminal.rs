@@ -7,9 +7,11 @@ use crate::bench::results::{Results, Row};
 
 /// One row, as it is done.
 #[must_use]
-pub fn line(row: &Row, all: &[String]) -> String {
-    let cells: Vec<String> =
-        columns(row, all).into_iter().map(|column| format!("{column} {}", cell(row, column))).collect();
+pub fn line(results: &Results, row: &Row) -> String {
+    let cells: Vec<String> = columns(row, &results.columns)
+        .into_iter()
+        .map(|column| format!("{column} {}", cell(results, row, column)))
+        .collect();
     format!("{:<28} {} [{}]", row.id, cells.join(" · "), row.unit)
 }
 
@@ -35,7 +37,7 @@ pub fn tables(results: &Results) -> String {
         for row in rows {
             let _ = write!(text, "  {:<56}", row.title);
             for column in &head {
-                let _ = write!(text, "{:>17}", cell(row, column));
+                let _ = write!(text, "{:>17}", cell(results, row, column));
             }
             if let (Some(before), Some(after)) = (row.median("before"), row.median("after")) {
                 let _ = write!(text, "  x{}", figure(after / before));
@@ -48,8 +50,8 @@ pub fn tables(results: &Results) -> String {
     let _ = writeln!(text, "{}; {} cores, {}", machine.processor, machine.cores, machine.kernel);
     let _ = writeln!(text, "{}; commit {}; {}", machine.versions.join(", "), machine.commit, machine.date);
     let _ = writeln!(text, "{}; median of {}", machine.command, machine.rounds);
-    if machine.quick {
-        text.push_str("QUICK: these figures say that it works, not how fast it is\n");
+    if machine.partial {
+        text.push_str("PART of a run, or cut short: these figures are not for publication\n");
     }
     text
 }
