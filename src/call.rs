@@ -79,31 +79,31 @@ pub(crate) fn take_on(
 
 impl Serving {
     /// Serves the call to its end.
-    pub(crate) async fn run(self) {
-        let Serving { local, route, mut record, stream, mut client, deadline } = self;
-        let mut watch = Watch::new(deadline, local.cut.listen());
-        if !route.chain.is_empty() {
-            let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
-            match watch.or(&mut client, filters).await {
-                Ok(Ok(())) => {}
-                Ok(Err(status)) => return reply(&mut record, &mut client, &status, Ending::Gateway),
-                Err(interrupt) => return reply(&mut record, &mut client, &interrupt.status(), interrupt.ending()),
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its argument twice for as long as the stream is open"
+    )]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            let Serving { local, route, record, client, deadline, .. } = &mut self;
+            let mut watch = Watch::new(*deadline, local.cut.listen());
+            if !route.chain.is_empty() {
+                let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
+                match watch.or(client, filters).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(status)) => return reply(record, client, &status, Ending::Gateway),
+                    Err(interrupt) => return reply(record, client, &interrupt.status(), interrupt.ending()),
+                }
             }
+            let attempted = forward(&mut self, &mut watch).await;
+            finish(&mut self.record, &mut self.client, &mut watch, attempted).await;
         }
-        let attempted = forward(&local, &route, &mut record, stream, &mut client, &mut watch).await;
-        finish(&mut record, &mut client, &mut watch, attempted).await;
     }
 }
 
 /// Sends the request to a backend, again where no backend has processed it.
-async fn forward(
-    local: &Local,
-    route: &RouteTarget,
-    record: &mut Record,
-    stream: RecvStream,
-    client: &mut Client,
-    watch: &mut Watch,
-) -> Attempted {
+async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
+    let Serving { local, route, record, client, stream, .. } = serving;
     let Record { call, notes, listener, .. } = record;
     let (call, listener) = (&*call, &listener.plan);
     let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);

@@ -53,7 +53,8 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
     metrics.downstream_connections[index].add(1);
     let drain = local.drain.borrow().listen();
     let name = listener.plan.name.clone();
-    match accept(local, listener, socket, peer, &drain).await {
+    // Boxed, so that what only the handshake needs does not stay for as long as the connection.
+    match Box::pin(accept(local, listener, socket, peer, &drain)).await {
         Ok(mut connection) => match poll_fn(|cx| connection.poll(&drain, cx)).await {
             Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
             Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
@@ -71,7 +72,7 @@ async fn accept(
     socket: TcpStream,
     peer: SocketAddr,
     drain: &Listening,
-) -> Result<Connection, End> {
+) -> Result<Box<Connection>, End> {
     let policing = Rc::new(Policing::new(&listener.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
@@ -89,7 +90,7 @@ async fn accept(
     .await?;
     let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
     let timers = Timers::new(&listener.plan);
-    Ok(Connection { local, listener, h2, cork, shared, timers, draining: false })
+    Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
 
 fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {

@@ -67,7 +67,7 @@ pub(crate) struct Parties<'a, 'm> {
 
 /// The request's stream from the client, and what was sent of it.
 pub(crate) struct Body<'a> {
-    stream: RecvStream,
+    stream: &'a mut RecvStream,
     pump: Pump<'a>,
     replay: Replay,
     /// The client has ended sending, and all of it has been handed to an attempt.
@@ -104,7 +104,7 @@ pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Atte
 }
 
 impl<'a> Body<'a> {
-    pub(crate) fn new(stream: RecvStream, pump: Pump<'a>) -> Body<'a> {
+    pub(crate) fn new(stream: &'a mut RecvStream, pump: Pump<'a>) -> Body<'a> {
         let ended = stream.is_end_stream();
         Body { stream, pump, replay: Replay::default(), ended, refusal: None }
     }
