@@ -87,8 +87,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
     pub(crate) fn poll_uncork(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner.borrow_mut();
         inner.read_in_turn = 0;
-        ready!(inner.poll_write_out(cx))?;
-        self.meter.flushed();
+        ready!(inner.poll_write_out(&self.meter, cx))?;
         if std::mem::take(&mut inner.held) {
             // The socket has room again, and h2 has not heard of it.
             cx.waker().wake_by_ref();
@@ -113,13 +112,14 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
 // === impl Inner ===
 
 impl<S: AsyncWrite + Unpin> Inner<S> {
-    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_out(&mut self, meter: &impl FrameMeter, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
             let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out[self.written..]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written;
+            meter.some_left();
         }
         if self.out.capacity() > 0 {
             buffers::give_back(std::mem::take(&mut self.out));
@@ -129,10 +129,10 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
     }
 
     /// Room for more, or `Pending` when the socket is behind by a whole cork.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_room(&mut self, meter: &impl FrameMeter, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.out.len() >= CORK_LIMIT {
             self.held = true;
-            ready!(self.poll_write_out(cx))?;
+            ready!(self.poll_write_out(meter, cx))?;
             self.held = false;
         }
         if self.out.capacity() == 0 {
@@ -187,7 +187,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.shared.inner.borrow_mut();
         let inner = &mut *inner;
-        ready!(inner.poll_room(cx))?;
+        ready!(inner.poll_room(&self.shared.meter, cx))?;
         let mut taken = 0;
         for slice in slices {
             inner.out.extend_from_slice(slice);
@@ -209,7 +209,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
     /// An orderly close pushes the last bytes out first.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.shared.inner.borrow_mut();
-        ready!(inner.poll_write_out(cx))?;
+        ready!(inner.poll_write_out(&self.shared.meter, cx))?;
         if !inner.shut {
             ready!(Pin::new(&mut inner.socket).poll_shutdown(cx))?;
             inner.shut = true;

@@ -49,6 +49,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) abusive_connections: Vec<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Vec<Cell>,
+    /// Calls that wait for a stream to a backend, for each cluster.
+    pub(crate) calls_waiting: Vec<Cell>,
     /// Connects that failed, for each cluster.
     pub(crate) connect_failures: Vec<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
@@ -87,6 +89,7 @@ impl WorkerMetrics {
             upstream_connections: cells(clusters),
             abusive_connections: cells(listeners),
             transparent_retries: cells(clusters),
+            calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
             untaken_responses: Cell::default(),
             dropped_records: Cell::default(),

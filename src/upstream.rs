@@ -1,7 +1,10 @@
 //! The client side of HTTP/2, as one worker has it: for every endpoint a pool of its own.
 
 mod connection;
+mod dial;
+mod driver;
 mod pool;
+mod timers;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +15,7 @@ use crate::cluster::{Cluster, Members};
 use crate::metrics::WorkerMetrics;
 
 pub(crate) use pool::Lease;
-use pool::Pool;
+use pool::{Patience, Pool};
 
 /// A worker's way to the endpoints of one cluster.
 pub(crate) struct Upstream {
@@ -54,21 +57,33 @@ impl Upstream {
 
     /// A free stream to the endpoint that the policy chooses, on a connection that is up.
     ///
-    /// `tried` names endpoints that this call has failed with; they are chosen again only when `again` says that there is
-    /// no other. An endpoint that cannot be connected to is passed over at once, and added to `tried`.
+    /// `tried` names endpoints that are not to be chosen again: this call has failed with them. One that cannot be
+    /// connected to is passed over at once, and added; only when there is no other does a call wait for a stream to end on
+    /// a connection that is there.
     ///
     /// # Errors
     ///
     /// When no endpoint is left.
     pub(crate) async fn lease(&self, question: &Question<'_>, tried: &mut Vec<usize>) -> Result<Lease, Unavailable> {
+        let mut full = None;
         loop {
-            let pool = self.pick(question, tried)?;
-            match pool.try_lease() {
-                Some(lease) => return Ok(lease),
-                None => match pool.lease().await {
-                    Ok(lease) => return Ok(lease),
-                    Err(pool::ConnectFailed) => tried.push(pool.endpoint.id),
-                },
+            let pool = match (self.pick(question, tried), full.take()) {
+                (Ok(pool), waiting) => {
+                    full = waiting;
+                    pool
+                }
+                (Err(Unavailable::NoConnection), Some(pool)) => return wait(&pool).await,
+                (Err(unavailable), _) => return Err(unavailable),
+            };
+            if let Some(lease) = pool.try_lease() {
+                return Ok(lease);
+            }
+            match pool.lease(Patience::UntilConnectFails).await {
+                Ok(lease) => return Ok(lease),
+                Err(pool::ConnectFailed) => tried.push(pool.endpoint.id),
+            }
+            if pool.is_connected() {
+                full.get_or_insert(pool);
             }
         }
     }
@@ -116,4 +131,9 @@ impl Upstream {
             gone.retire();
         }
     }
+}
+
+/// Waits for a stream to end where no more connections can be had.
+async fn wait(pool: &Rc<Pool>) -> Result<Lease, Unavailable> {
+    pool.lease(Patience::WhileConnected).await.map_err(|pool::ConnectFailed| Unavailable::NoConnection)
 }

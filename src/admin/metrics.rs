@@ -22,6 +22,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         downstream_connections(state),
         abusive_connections(state),
         upstream_connections(state),
+        calls_waiting(state),
         connect_failures(state),
         transparent_retries(state),
         endpoint_healthy(state),
@@ -145,6 +146,11 @@ fn upstream_connections(state: &State) -> MetricFamily {
     by_cluster(state, "weir_upstream_connections", help, MetricType::GAUGE, |metrics, index| {
         &metrics.upstream_connections[index]
     })
+}
+
+fn calls_waiting(state: &State) -> MetricFamily {
+    let help = "Calls that wait for a stream to a backend: for a connect, or for another stream to end.";
+    by_cluster(state, "weir_calls_waiting", help, MetricType::GAUGE, |metrics, index| &metrics.calls_waiting[index])
 }
 
 fn connect_failures(state: &State) -> MetricFamily {

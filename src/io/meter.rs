@@ -44,8 +44,8 @@ pub(crate) trait FrameMeter {
     fn received(&self, frame: Frame);
     /// A frame was handed to the cork.
     fn sent(&self, frame: Frame);
-    /// All that was handed to the cork has been given to the kernel.
-    fn flushed(&self) {}
+    /// The kernel has taken some of what was handed to the cork, or all of it.
+    fn some_left(&self) {}
 }
 
 /// Follows one direction of a connection.

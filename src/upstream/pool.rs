@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
 
-use super::connection::{self, Connection};
+use super::connection::Connection;
+use super::driver;
 use crate::cluster::{Cluster, Endpoint};
 use crate::metrics::WorkerMetrics;
 
@@ -28,13 +30,31 @@ pub(crate) struct Pool {
     pub(crate) worker: usize,
     pub(crate) metrics: Arc<WorkerMetrics>,
     connections: RefCell<Vec<Rc<Connection>>>,
-    waiting: RefCell<VecDeque<oneshot::Sender<Result<Lease, ConnectFailed>>>>,
+    waiting: RefCell<VecDeque<Waiting>>,
+    /// Streams are being given to those who wait: one that comes back meanwhile is not given away from within.
+    serving: Cell<bool>,
     dialing: Cell<usize>,
     /// Streams that the backend's connections took last.
     usual_streams: Cell<usize>,
     failures: Cell<u32>,
     failing_until: Cell<Option<Instant>>,
+    /// A task looks after those who wait when the failing endpoint's time is over.
+    later: Cell<bool>,
     retired: Cell<bool>,
+}
+
+struct Waiting {
+    reply: oneshot::Sender<Result<Lease, ConnectFailed>>,
+    patience: Patience,
+}
+
+/// How long somebody waits for a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Until a connect fails: there may be another endpoint.
+    UntilConnectFails,
+    /// For as long as there is a connection whose streams may end.
+    WhileConnected,
 }
 
 /// The endpoint could not be connected to.
@@ -61,10 +81,12 @@ impl Pool {
             metrics,
             connections: RefCell::default(),
             waiting: RefCell::default(),
+            serving: Cell::new(false),
             dialing: Cell::new(0),
             usual_streams: Cell::new(EXPECTED_STREAMS),
             failures: Cell::new(0),
             failing_until: Cell::new(None),
+            later: Cell::new(false),
             retired: Cell::new(false),
         }
     }
@@ -79,42 +101,38 @@ impl Pool {
     }
 
     fn take_free(self: &Rc<Pool>) -> Option<Lease> {
-        let connections = self.connections.borrow();
-        let connection = connections.iter().find(|connection| connection.has_room())?;
-        Some(self.open(connection.clone()))
-    }
-
-    fn open(self: &Rc<Pool>, connection: Rc<Connection>) -> Lease {
+        let connection = self.connections.borrow().iter().find(|connection| connection.has_room())?.clone();
         connection.opened();
         self.endpoint.opened(self.worker);
-        Lease { connection, pool: self.clone() }
+        Some(Lease { connection, pool: self.clone() })
     }
 
     /// Waits for a stream, and has connections opened for as many as wait.
     ///
     /// # Errors
     ///
-    /// When connecting failed while this call waited.
-    pub(crate) async fn lease(self: &Rc<Pool>) -> Result<Lease, ConnectFailed> {
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(sender);
+    /// When connecting failed and patience does not last.
+    pub(crate) async fn lease(self: &Rc<Pool>, patience: Patience) -> Result<Lease, ConnectFailed> {
+        let _counted = Counted::new(&self.metrics, self.cluster.index);
+        let (reply, answer) = oneshot::channel();
+        self.waiting.borrow_mut().push_back(Waiting { reply, patience });
         self.serve_waiting();
-        receiver.await.unwrap_or(Err(ConnectFailed))
+        answer.await.unwrap_or(Err(ConnectFailed))
     }
 
     /// Gives free streams to those who wait, and dials for the rest.
-    pub(crate) fn serve_waiting(self: &Rc<Pool>) {
-        loop {
-            if self.waiting.borrow().is_empty() {
-                return;
-            }
-            let Some(lease) = self.take_free() else { break };
+    pub(super) fn serve_waiting(self: &Rc<Pool>) {
+        if self.serving.replace(true) {
+            return;
+        }
+        while let Some(lease) = self.somebody_waits().then(|| self.take_free()).flatten() {
             let next = self.waiting.borrow_mut().pop_front();
             if let Some(next) = next {
-                // A call that left in the meantime returns the lease, which comes back here by Drop.
-                let _ = next.send(Ok(lease));
+                // Whoever left in this very moment gives the lease back, to be given away here.
+                let _ = next.reply.send(Ok(lease));
             }
         }
+        self.serving.set(false);
         self.dial_for_waiting();
     }
 
@@ -125,78 +143,169 @@ impl Pool {
         }
     }
 
-    fn dial_for_waiting(self: &Rc<Pool>) {
-        self.waiting.borrow_mut().retain(|waiting| !waiting.is_closed());
-        let wanted = self.waiting.borrow().len().div_ceil(self.usual_streams.get().max(1));
-        while self.dialing.get() < wanted {
-            self.dial();
+    /// Forgets those at the front who have left.
+    fn somebody_waits(&self) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        while waiting.front().is_some_and(|next| next.reply.is_closed()) {
+            waiting.pop_front();
         }
+        !waiting.is_empty()
+    }
+
+    // Dialling: decided here, and nowhere else.
+
+    /// Dials for those who wait, or sends them elsewhere when that is no use now.
+    fn dial_for_waiting(self: &Rc<Pool>) {
+        if self.wanted() <= self.dialing.get() {
+            return;
+        }
+        self.waiting.borrow_mut().retain(|waiting| !waiting.reply.is_closed());
+        if self.may_dial() {
+            while self.dialing.get() < self.wanted() {
+                self.dial();
+            }
+        } else if self.dialing.get() == 0 {
+            self.send_elsewhere();
+            self.serve_later();
+        }
+    }
+
+    /// Connections that those who wait would fill.
+    fn wanted(&self) -> usize {
+        self.waiting.borrow().len().div_ceil(self.usual_streams.get())
+    }
+
+    /// False while a connect is likely to fail, and while a connection is up that may carry no stream at all: the backend
+    /// has said that it takes none now.
+    fn may_dial(&self) -> bool {
+        !self.retired.get()
+            && self.failing_until.get().is_none_or(|until| Instant::now() >= until)
+            && self.connections.borrow().iter().all(|connection| connection.most_streams() > 0)
     }
 
     fn dial(self: &Rc<Pool>) {
         self.dialing.set(self.dialing.get() + 1);
-        tokio::task::spawn_local(connection::run(self.clone()));
-    }
-
-    /// A connection is up.
-    pub(super) fn connected(self: &Rc<Pool>, connection: &Rc<Connection>) {
-        self.dialing.set(self.dialing.get() - 1);
-        self.failures.set(0);
-        self.failing_until.set(None);
-        self.usual_streams.set(connection.most_streams().max(1));
-        self.metrics.upstream_connections[self.cluster.index].add(1);
-        if self.retired.get() {
-            connection.close();
-            return;
-        }
-        self.connections.borrow_mut().push(connection.clone());
-        self.serve_waiting();
-    }
-
-    /// A connect failed. Those who wait go elsewhere, unless another connection may still serve them.
-    pub(super) fn connect_failed(self: &Rc<Pool>) {
-        self.dialing.set(self.dialing.get() - 1);
-        self.metrics.connect_failures[self.cluster.index].add(1);
-        let failures = self.failures.get();
-        self.failures.set(failures.saturating_add(1));
-        let backoff = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
-        self.failing_until.set(Some(Instant::now() + backoff));
-        if self.dialing.get() == 0 && self.connections.borrow().is_empty() {
-            for waiting in self.waiting.take() {
-                let _ = waiting.send(Err(ConnectFailed));
-            }
-        }
-    }
-
-    /// A connection takes no more streams, or is gone.
-    pub(super) fn forget(self: &Rc<Pool>, connection: &Rc<Connection>) {
-        self.connections.borrow_mut().retain(|one| !Rc::ptr_eq(one, connection));
-        self.serve_waiting();
+        tokio::task::spawn_local(driver::run(self.clone()));
     }
 
     /// True while the endpoint should be passed over because it could not be connected to. When its time is over, one
     /// connect is tried in the background, so that no call has to wait for it.
     pub(crate) fn is_failing(self: &Rc<Pool>) -> bool {
-        let Some(until) = self.failing_until.get() else { return false };
-        if Instant::now() >= until && self.dialing.get() == 0 {
+        if self.failing_until.get().is_none() || self.connections.borrow().iter().any(|one| one.has_room()) {
+            return false;
+        }
+        if self.dialing.get() == 0 && self.may_dial() {
             self.dial();
         }
         true
     }
 
-    /// The endpoint has left the cluster: open streams go on, and each connection closes after its last.
+    /// A connection is up.
+    pub(super) fn connected(self: &Rc<Pool>, connection: &Rc<Connection>) {
+        self.dialing.set(self.dialing.get() - 1);
+        self.failing_until.set(None);
+        let failures = self.failures.take();
+        if failures > 0 {
+            let (cluster, endpoint) = (&self.cluster.plan.name, &self.endpoint.label);
+            tracing::info!(%cluster, %endpoint, failures, "connects again");
+        }
+        if self.retired.get() {
+            return connection.close();
+        }
+        if connection.most_streams() > 0 {
+            self.usual_streams.set(connection.most_streams());
+        }
+        self.connections.borrow_mut().push(connection.clone());
+        self.serve_waiting();
+    }
+
+    /// A connect failed. Those who wait go elsewhere.
+    pub(super) fn connect_failed(self: &Rc<Pool>, why: &str) {
+        self.dialing.set(self.dialing.get() - 1);
+        self.metrics.connect_failures[self.cluster.index].add(1);
+        let (cluster, endpoint) = (&self.cluster.plan.name, &self.endpoint.label);
+        let failures = self.failures.get();
+        if failures == 0 {
+            tracing::warn!(%cluster, %endpoint, why, "cannot connect");
+        } else {
+            tracing::debug!(%cluster, %endpoint, why, failures, "cannot connect");
+        }
+        self.failures.set(failures.saturating_add(1));
+        // Several dials that fail together are one failure.
+        if self.failing_until.get().is_none_or(|until| Instant::now() >= until) {
+            let backoff = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
+            self.failing_until.set(Some(Instant::now() + backoff));
+        }
+        self.send_elsewhere();
+        self.serve_later();
+    }
+
+    /// Answers those who need not wait here. Those who would wait for a stream to end stay while there is one.
+    fn send_elsewhere(&self) {
+        let connected = !self.retired.get() && !self.connections.borrow().is_empty();
+        let stays = |waiting: &Waiting| connected && waiting.patience == Patience::WhileConnected;
+        let (stay, go) = self.waiting.take().into_iter().partition(stays);
+        self.waiting.replace(stay);
+        for waiting in Vec::from(go) {
+            let _ = waiting.reply.send(Err(ConnectFailed));
+        }
+    }
+
+    /// Those who stayed get another connect when the endpoint has been left alone for its time.
+    fn serve_later(self: &Rc<Pool>) {
+        let Some(until) = self.failing_until.get() else { return };
+        if self.waiting.borrow().is_empty() || self.later.replace(true) {
+            return;
+        }
+        let pool = self.clone();
+        tokio::task::spawn_local(async move {
+            sleep_until(until).await;
+            pool.later.set(false);
+            pool.serve_if_waiting();
+        });
+    }
+
+    /// A connection takes no more streams, or is gone.
+    pub(super) fn forget(self: &Rc<Pool>, connection: &Rc<Connection>) {
+        self.connections.borrow_mut().retain(|one| !Rc::ptr_eq(one, connection));
+        self.serve_if_waiting();
+    }
+
+    /// True when there is a connection, whose streams may end.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.connections.borrow().is_empty()
+    }
+
+    /// The endpoint has left the cluster: open streams go on, each connection closes after its last, and those who wait go
+    /// elsewhere.
     pub(crate) fn retire(&self) {
         self.retired.set(true);
         for connection in self.connections.take() {
             connection.close();
         }
+        self.send_elsewhere();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.endpoint.ended(self.pool.worker);
-        self.connection.ended();
-        self.pool.serve_if_waiting();
+        self.connection.stream_ended(!self.pool.waiting.borrow().is_empty());
+    }
+}
+
+/// One call that waits for a stream, in the metrics.
+struct Counted<'a>(&'a WorkerMetrics, usize);
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a WorkerMetrics, cluster: usize) -> Counted<'a> {
+        metrics.calls_waiting[cluster].add(1);
+        Counted(metrics, cluster)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.calls_waiting[self.1].sub(1);
     }
 }

@@ -1,0 +1,103 @@
+//! Dials a backend.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use h2::client::SendRequest;
+use tokio::net::TcpStream;
+
+use super::connection::Meter;
+use super::pool::Pool;
+use crate::config::plan;
+use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
+
+/// The largest window that HTTP/2 has (RFC 9113 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// The largest response header list that is taken, in bytes. A backend is trusted with more than a client is.
+const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
+
+/// Streams that were reset here and whose late frames h2 still recognises.
+const REMEMBERED_RESETS: usize = 1024;
+
+type H2Connection = h2::client::Connection<Corked<TcpStream, Rc<Meter>>, Queued>;
+
+/// h2's connection and the cork around its socket.
+pub(super) struct Driver {
+    pub(super) h2: H2Connection,
+    pub(super) cork: Rc<Cork<TcpStream, Rc<Meter>>>,
+    pub(super) meter: Rc<Meter>,
+}
+
+/// Why a connection did not come about, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("{0}")]
+    Tcp(io::Error),
+    #[error("HTTP/2: {0}")]
+    Http2(h2::Error),
+    #[error("the backend closed the connection")]
+    Closed,
+    #[error("no answer to a keepalive ping in {0:?}")]
+    Keepalive(Duration),
+}
+
+/// Connects, and waits for the backend's SETTINGS: a port that accepts and never speaks is no connection, and the first
+/// streams respect the backend's limit.
+pub(super) async fn dial(pool: &Pool) -> Result<(SendRequest<Queued>, Driver), DialError> {
+    let plan = &pool.cluster.plan;
+    let socket = TcpStream::connect(pool.endpoint.address).await.map_err(DialError::Tcp)?;
+    socket.set_nodelay(true).map_err(DialError::Tcp)?;
+    let meter = Rc::new(Meter::default());
+    let (corked, cork) = cork(socket, meter.clone(), Role::Client);
+    let mut handshake = pin!(builder(&plan.http2).handshake::<_, Queued>(corked));
+    let (send, h2) = poll_fn(|cx| {
+        let shaken = handshake.as_mut().poll(cx);
+        match cork.poll_uncork(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(DialError::Tcp(error))),
+            _ => shaken.map_err(DialError::Http2),
+        }
+    })
+    .await?;
+    let mut driver = Driver { h2, cork, meter };
+    poll_fn(|cx| match driver.poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(DialError::Closed)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending if driver.meter.has_settings() => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await?;
+    Ok((send, driver))
+}
+
+/// The windows of a connection to a backend. The connection's covers what all of its streams may hold at once: a client
+/// that does not read stalls its own streams and nobody else's.
+fn builder(http2: &plan::UpstreamHttp2) -> h2::client::Builder {
+    let whole = http2.stream_window.saturating_mul(http2.max_streams_per_connection.max(1)).min(MAX_WINDOW);
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(http2.stream_window)
+        .initial_connection_window_size(whole)
+        .data_frame_budget(FRAME_BUDGET.max(whole as usize / 2))
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
+        .max_local_error_reset_streams(None)
+        .max_pending_accept_reset_streams(usize::MAX)
+        .enable_push(false);
+    builder
+}
+
+impl Driver {
+    /// One turn of the connection.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        let driven = Pin::new(&mut self.h2).poll(cx).map_err(DialError::Http2);
+        match self.cork.poll_uncork(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(DialError::Tcp(error))),
+            _ => driven,
+        }
+    }
+}

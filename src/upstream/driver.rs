@@ -1,0 +1,88 @@
+//! Drives a connection to a backend from the dial to its end.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::time::timeout;
+
+use super::connection::Connection;
+use super::dial::{DialError, Driver, dial};
+use super::pool::Pool;
+use super::timers::Timers;
+
+/// A connection at work.
+struct Driven<'a> {
+    pool: &'a Rc<Pool>,
+    connection: &'a Rc<Connection>,
+    driver: Driver,
+    timers: Timers<'a>,
+    /// The pool gives its places away.
+    offered: bool,
+    settings: u32,
+    clean_turns: u64,
+}
+
+/// Dials for the pool, and drives the connection until its end.
+pub(super) async fn run(pool: Rc<Pool>) {
+    let plan = &pool.cluster.plan;
+    let (send, mut driver) = match timeout(plan.connect_timeout, dial(&pool)).await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(error)) => return pool.connect_failed(&error.to_string()),
+        Err(_) => return pool.connect_failed(&format!("no HTTP/2 SETTINGS within {:?}", plan.connect_timeout)),
+    };
+    let most = plan.http2.max_streams_per_connection as usize;
+    let connection = Rc::new(Connection::new(send, driver.meter.clone(), most));
+    let timers = Timers::new(plan, &connection, driver.h2.ping_pong());
+    let (settings, clean_turns) = (driver.meter.settings(), driver.cork.turns.now());
+    let connections = &pool.metrics.upstream_connections[pool.cluster.index];
+    connections.add(1);
+    pool.connected(&connection);
+    let mut driven =
+        Driven { pool: &pool, connection: &connection, driver, timers, offered: true, settings, clean_turns };
+    if let Err(error) = poll_fn(|cx| driven.poll(cx)).await {
+        tracing::debug!(cluster = %plan.name, endpoint = %pool.endpoint.label, %error, "connection to a backend ended");
+    }
+    connection.close();
+    driven.withdraw();
+    connections.sub(1);
+}
+
+impl Driven<'_> {
+    /// One turn. Ready when the connection should end, or has.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
+        self.connection.driven_by(cx);
+        let driven = self.driver.poll(cx);
+        self.note_what_changed();
+        if self.connection.is_leaving() {
+            self.withdraw();
+            if self.connection.open() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if driven.is_ready() {
+            return driven;
+        }
+        self.pool.serve_if_waiting();
+        self.timers.poll(cx)
+    }
+
+    /// The backend may have changed its limit, and places may have become free.
+    fn note_what_changed(&mut self) {
+        if self.settings != self.driver.meter.settings() {
+            self.settings = self.driver.meter.settings();
+            self.connection.note_limit(self.pool.cluster.plan.http2.max_streams_per_connection as usize);
+        }
+        if self.clean_turns != self.driver.cork.turns.now() {
+            self.clean_turns = self.driver.cork.turns.now();
+            self.connection.free_ended();
+        }
+    }
+
+    /// Has the pool give away no more of the connection's places.
+    fn withdraw(&mut self) {
+        if std::mem::take(&mut self.offered) {
+            self.pool.forget(self.connection);
+        }
+    }
+}
