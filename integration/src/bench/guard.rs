@@ -19,8 +19,8 @@ use crate::binary;
 use crate::server::Server;
 use crate::tools::debian;
 
-/// By how much a call may cost more than what is kept.
-const ALLOWED: f64 = 0.05;
+/// By how much a call may cost more than what is kept, in percent.
+const ALLOWED: u64 = 5;
 
 /// How often each case is counted; the median counts. How much of a stream is there when the gateway looks depends on the
 /// machine after all.
@@ -110,19 +110,18 @@ fn compare(counted: &Kept, kept: &Kept) -> Result<()> {
     let mut dearer = Vec::new();
     for (case, now) in counted {
         let before = kept.get(case).with_context(|| format!("nothing is kept for {case}: run with --bless"))?;
-        let change = *now as f64 / *before as f64 - 1.0;
-        let line = format!("{case}: {now} instructions a call, {:+.1} % of {before}", 100.0 * change);
+        let change = 100.0 * (*now as f64 / *before as f64 - 1.0);
+        let line = format!("{case}: {now} instructions a call, {change:+.1} % of {before}");
         println!("{line}");
-        if change > ALLOWED {
+        if 100 * now > (100 + ALLOWED) * before {
             dearer.push(line);
-        } else if change < -ALLOWED {
-            println!("  cheaper by more than the guard allows the other way: keep it with --bless");
+        } else if 100 * now < (100 - ALLOWED) * before {
+            println!("  cheaper by more than {ALLOWED} %: keep it with --bless, or the next {ALLOWED} % are free");
         }
     }
     if !dearer.is_empty() {
         bail!(
-            "calls have become dearer by more than {:.0} %:\n{}\nwhere it is meant, run with --bless and say why in the commit",
-            100.0 * ALLOWED,
+            "calls have become dearer by more than {ALLOWED} %:\n{}\nwhere it is meant, run with --bless and say why in the commit",
             dearer.join("\n")
         );
     }

@@ -68,9 +68,10 @@ impl<'a> Bench<'a> {
         throughput::check(&mut self, &running)?;
         // What follows starts processes of its own.
         drop(running);
-        memory::measure(&mut self, peers)?;
         start::measure(&mut self, peers)?;
         scaling::measure(&mut self)?;
+        // Last: after it the kernel is busy for a while with the ends of thousands of connections.
+        memory::measure(&mut self, peers)?;
         Ok(self.results)
     }
 
