@@ -68,7 +68,8 @@ impl FrameMeter for std::rc::Rc<Policing> {
             Frame::Ping => self.pings.set(self.pings.get() + 1),
             Frame::Reset => self.resets.take(),
             Frame::EmptyData => self.empty_frames.take(),
-            Frame::Headers(stream) => self.last_stream.set(stream),
+            // Trailers of an older stream come after the HEADERS of a newer one.
+            Frame::Headers(stream) => self.last_stream.set(self.last_stream.get().max(stream)),
             _ => {}
         }
     }
@@ -206,6 +207,15 @@ mod tests {
             assert!(!ping(&policing, 1, start + Duration::from_secs(at)));
             policing.sent(Frame::Data);
         }
+    }
+
+    #[test]
+    fn goaway_names_the_newest_stream_whatever_came_last() {
+        let policing = policing(false);
+        for stream in [1, 3, 5, 1] {
+            policing.received(Frame::Headers(stream));
+        }
+        assert_eq!(policing.go_away(Verdict::Pings)[9..13], 5_u32.to_be_bytes());
     }
 
     #[test]
