@@ -129,7 +129,11 @@ impl Streak {
 
 enum Prober {
     Tcp(Arc<Endpoint>),
-    Grpc { client: HealthClient<Channel>, service: String },
+    /// Without a client, and with the reason, where the endpoint's address makes no URI.
+    Grpc {
+        client: Result<HealthClient<Channel>, String>,
+        service: String,
+    },
 }
 
 impl Prober {
@@ -137,14 +141,11 @@ impl Prober {
         match probe {
             Probe::Tcp => Prober::Tcp(endpoint.clone()),
             Probe::Grpc { service_name } => {
-                let uri = http::Uri::builder()
-                    .scheme("http")
-                    .authority(&*endpoint.label)
-                    .path_and_query("/")
-                    .build()
-                    .expect("a socket address is an authority");
-                let channel = Channel::builder(uri).connect_lazy();
-                Prober::Grpc { client: HealthClient::new(channel), service: service_name.clone() }
+                let uri = http::Uri::builder().scheme("http").authority(&*endpoint.label).path_and_query("/").build();
+                let client = uri
+                    .map(|uri| HealthClient::new(Channel::builder(uri).connect_lazy()))
+                    .map_err(|error| format!("{} cannot be asked: {error}", endpoint.label));
+                Prober::Grpc { client, service: service_name.clone() }
             }
         }
     }
@@ -156,6 +157,7 @@ impl Prober {
             }
             Prober::Grpc { client, service } => {
                 let request = HealthCheckRequest { service: service.clone() };
+                let client = client.as_mut().map_err(|error| error.clone())?;
                 let answer = client.check(request).await.map_err(|status| status.to_string())?.into_inner();
                 match answer.status() {
                     ServingStatus::Serving => Ok(()),
@@ -168,7 +170,17 @@ impl Prober {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv6Addr, SocketAddrV6};
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_with_a_scope_can_be_asked() {
+        let address = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 2);
+        let endpoint = Arc::new(Endpoint::new(address.into(), 1, 1));
+        let probe = Prober::new(&Probe::Grpc { service_name: String::new() }, &endpoint);
+        assert!(matches!(probe, Prober::Grpc { client: Ok(_), .. }));
+    }
 
     #[test]
     fn thresholds_count_answers_in_a_row() {
