@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::config::plan::Plan;
@@ -45,10 +46,15 @@ pub(crate) enum Pages {
     Metrics,
 }
 
-/// Serves for as long as the process lives.
+/// Serves for as long as this is polled; its connections end with it.
 pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<State>) {
+    let mut connections = JoinSet::new();
     loop {
-        let socket = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let socket = match accepted {
             Ok((socket, _)) => socket,
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept");
@@ -57,7 +63,7 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<State>
             }
         };
         let state = state.clone();
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let service = service_fn(move |request| {
                 let answer = answer(&request, pages, &state);
                 async move { Ok::<_, Infallible>(answer) }

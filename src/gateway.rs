@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::access_log::AccessLog;
@@ -27,11 +28,13 @@ const DRAIN_REPORT: Duration = Duration::from_secs(5);
 /// What calls that are cut may take to tell their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A gateway that serves.
+/// A gateway that serves. Dropping it ends it, calls and all; [`Gateway::drain`] ends it gently.
 #[derive(Debug)]
 pub struct Gateway {
     state: Arc<State>,
-    acceptors: Vec<JoinHandle<()>>,
+    acceptors: JoinSet<()>,
+    /// Discovery with its health checks, and the admin listener.
+    control: JoinSet<()>,
     access_log: Option<AccessLog>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
     admin: Option<SocketAddr>,
@@ -80,7 +83,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When a socket, a file or a thread cannot be had. Nothing is left behind.
+    /// When a socket, a file or a thread cannot be had. Nothing is left running.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
         let plan = Arc::new(plan);
         let sockets = bind_listeners(&plan)?;
@@ -89,7 +92,8 @@ impl Gateway {
         let access_log = open_access_log(&plan)?;
 
         let workers = plan.workers.map_or_else(granted_cpus, std::num::NonZeroUsize::get);
-        let clusters = start_clusters(&plan, workers).await;
+        let mut control = JoinSet::new();
+        let clusters = start_clusters(&plan, workers, &mut control).await;
         let sender = access_log.as_ref().map(AccessLog::sender);
         let parts = Parts { plan: plan.clone(), clusters: clusters.clone(), access_log: sender };
         let handles = (0..workers).map(|index| Handle::start(index, parts.clone())).collect::<io::Result<Vec<_>>>();
@@ -100,15 +104,15 @@ impl Gateway {
         let metrics = metrics_socket.as_ref().map(|(_, address)| *address);
         for (socket, pages) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
             if let Some((socket, _)) = socket {
-                tokio::spawn(admin::serve(socket, pages, state.clone()));
+                control.spawn(admin::serve(socket, pages, state.clone()));
             }
         }
-        let mut gateway = Gateway { state, acceptors: Vec::new(), access_log, listeners: Vec::new(), admin, metrics };
+        let (mut acceptors, mut listeners) = (JoinSet::new(), Vec::new());
         for (index, (name, socket, address)) in sockets.into_iter().enumerate() {
-            gateway.listeners.push((name, address));
-            gateway.acceptors.push(tokio::spawn(listener::accept(index, socket, handles.clone())));
+            acceptors.spawn(listener::accept(index, socket, handles.clone()));
+            listeners.push((name, address));
         }
-        Ok(gateway)
+        Ok(Gateway { state, acceptors, control, access_log, listeners, admin, metrics })
     }
 
     /// Listeners and the addresses that they bound, in the order of the file.
@@ -150,37 +154,33 @@ impl Gateway {
     /// Ends the gateway without cutting a call, within the time that `shutdown_config` gives: readiness fails and every
     /// connection gets GOAWAY at once, listeners close after the delay (connections that came meanwhile get theirs then),
     /// calls in flight finish. When `force` is ready, calls that are still open are cut then.
-    pub async fn drain(self, force: impl Future<Output = ()>) -> Drained {
+    pub async fn drain(mut self, force: impl Future<Output = ()>) -> Drained {
         let shutdown = self.state.plan.shutdown.clone();
         self.state.draining.store(true, Ordering::Relaxed);
         let (calls, connections) = self.state.load();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
-        self.state.workers.iter().for_each(|worker| worker.tell(Command::Drain));
-        let (acceptors, workers) = (self.acceptors, self.state.workers.clone());
-        let close_listeners = async move {
-            sleep(shutdown.delay).await;
-            for acceptor in &acceptors {
-                acceptor.abort();
-            }
-            for acceptor in acceptors {
-                // Cancelled is what it should be; the socket is closed when this returns.
-                let _ = acceptor.await;
-            }
-            // Connections that came in the meantime are told now: sooner, a client could not have made its calls on them.
-            workers.iter().for_each(|worker| worker.tell(Command::Drain));
-        };
+        tell_all(&self.state, || Command::Drain);
         let finished = async {
-            close_listeners.await;
+            sleep(shutdown.delay).await;
+            close_listeners(&mut self.acceptors, &self.state).await;
             wait_until_empty(&self.state).await;
         };
-        let cut = tokio::select! {
-            () = finished => 0,
-            () = force => cut(&self.state).await,
-            () = sleep(shutdown.timeout.saturating_add(shutdown.delay)) => cut(&self.state).await,
+        let finished = tokio::select! {
+            () = finished => true,
+            () = force => false,
+            () = sleep(shutdown.timeout.saturating_add(shutdown.delay)) => false,
+        };
+        let cut = if finished {
+            0
+        } else {
+            // The delay may not be over.
+            close_listeners(&mut self.acceptors, &self.state).await;
+            cut(&self.state).await
         };
         let (_, connections) = self.state.load();
         let workers = self.state.workers.clone();
         stop(self.state, self.access_log).await;
+        self.control.shutdown().await;
         let untaken = workers.iter().map(|worker| worker.metrics.untaken_responses.get()).sum();
         let cut = cut.max(untaken);
         if cut == 0 {
@@ -216,18 +216,20 @@ fn open_access_log(plan: &Plan) -> Result<Option<AccessLog>, StartError> {
     plan.access_log.as_ref().map(open).transpose()
 }
 
-/// Fills every cluster, all at once.
-async fn start_clusters(plan: &Plan, workers: usize) -> Vec<Arc<Cluster>> {
-    let clusters: Vec<_> = plan
-        .clusters
-        .iter()
-        .enumerate()
-        .map(|(index, cluster)| Arc::new(Cluster::new(index, cluster.clone(), workers)))
-        .collect();
-    let discoveries: Vec<_> = clusters.iter().map(|cluster| tokio::spawn(dns::discover(cluster.clone()))).collect();
-    for discovery in discoveries {
-        if discovery.await.is_err() {
-            tracing::error!("a cluster's discovery panicked");
+/// Fills every cluster, all at once, and leaves what keeps them up to date in `control`.
+async fn start_clusters(plan: &Plan, workers: usize, control: &mut JoinSet<()>) -> Vec<Arc<Cluster>> {
+    let mut clusters = Vec::new();
+    let mut filled = Vec::new();
+    for (index, cluster) in plan.clusters.iter().enumerate() {
+        let cluster = Arc::new(Cluster::new(index, cluster.clone(), workers));
+        let (tell, told) = oneshot::channel();
+        control.spawn(dns::discover(cluster.clone(), tell));
+        clusters.push(cluster);
+        filled.push(told);
+    }
+    for (told, cluster) in filled.into_iter().zip(&clusters) {
+        if told.await.is_err() {
+            tracing::error!(cluster = %cluster.plan.name, "a cluster's discovery panicked");
         }
     }
     clusters
@@ -236,6 +238,17 @@ async fn start_clusters(plan: &Plan, workers: usize) -> Vec<Arc<Cluster>> {
 /// The CPUs that affinity and the cgroup's quota grant, at least one.
 fn granted_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+fn tell_all(state: &State, command: impl Fn() -> Command) {
+    state.workers.iter().for_each(|worker| worker.tell(command()));
+}
+
+/// Closes the listening sockets. Connections that came since the drain began are told now: sooner, a client could not have
+/// made its calls on them.
+async fn close_listeners(acceptors: &mut JoinSet<()>, state: &State) {
+    acceptors.shutdown().await;
+    tell_all(state, || Command::Drain);
 }
 
 /// Waits until no call is in flight and every connection has had its last byte.
@@ -257,9 +270,7 @@ async fn wait_until_empty(state: &State) {
 /// Ends the calls that are open and says how many there were.
 async fn cut(state: &State) -> u64 {
     let (calls, _) = state.load();
-    for worker in state.workers.iter() {
-        worker.tell(Command::Cut);
-    }
+    tell_all(state, || Command::Cut);
     let _ = tokio::time::timeout(LAST_WORDS, wait_until_empty(state)).await;
     calls
 }
@@ -274,5 +285,83 @@ async fn stop(state: Arc<State>, access_log: Option<AccessLog>) {
     });
     if closed.await.is_err() {
         tracing::error!("the workers could not be ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio::runtime::Handle as Runtime;
+
+    use super::*;
+    use crate::config::load_text;
+    use crate::registry::Registry;
+
+    fn plan() -> Plan {
+        let anywhere = "{socket_address: {address: 127.0.0.1, port: 0}}";
+        let cluster = |name: &str, keys: &str| {
+            let endpoint = "{socket_address: {address: localhost, port: 1}}";
+            format!("    - {{name: {name}, lb_policy: Rand, {keys}, endpoints: [{endpoint}]}}\n")
+        };
+        let yaml = format!(
+            "workers: 2
+admin: {{address: {anywhere}}}
+static_resources:
+  shutdown_config: {{timeout: 1h, delay: 1h}}
+  listeners:
+    - name: grpc
+      protocol_type: GRPC
+      address: {anywhere}
+      filter_chains:
+        filters:
+          - name: dgp.filter.network.grpcconnectionmanager
+            config:
+              route_config: {{routes: [{{match: {{prefix: /}}, route: {{cluster: named}}}}]}}
+              grpc_filters: [{{name: dgp.filter.grpc.proxy}}]
+  clusters:
+{}{}",
+            cluster("named", "type: StrictDNS, health_checks: [{protocol: tcp, interval: 1h}]"),
+            cluster("fixed", "type: Static, health_checks: [{protocol: tcp, interval: 1h}]"),
+        );
+        load_text(&yaml, "test.yaml", &Registry::builtin(), &|_| None).expect("a good configuration")
+    }
+
+    async fn expect_nothing_running() {
+        for _ in 0..1000 {
+            if Runtime::current().metrics().num_alive_tasks() == 0 {
+                return;
+            }
+            sleep(DRAIN_LOOK).await;
+        }
+        panic!("{} tasks go on", Runtime::current().metrics().num_alive_tasks());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_nothing_running() {
+        let mut plan = plan();
+        // No configuration leads here: what makes a worker panic is a bug.
+        plan.listeners[0].routes[0].cluster = 7;
+        drop(Gateway::start(plan).await);
+        expect_nothing_running().await;
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_is_dropped_leaves_nothing_running() {
+        drop(Gateway::start(plan()).await.expect("a start"));
+        expect_nothing_running().await;
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_is_forced_in_its_delay_closes_everything() {
+        let gateway = Gateway::start(plan()).await.expect("a start");
+        let (listener, admin) = (gateway.listeners()[0].1, gateway.admin_address().expect("an admin listener"));
+        let late = TcpStream::connect(listener).await.expect("a connection");
+        let drained = gateway.drain(std::future::ready(())).await;
+        assert_eq!(drained, Drained { cut: 0 });
+        for address in [listener, admin] {
+            assert!(TcpStream::connect(address).await.is_err(), "{address} still accepts");
+        }
+        expect_nothing_running().await;
+        drop(late);
     }
 }

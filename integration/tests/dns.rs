@@ -178,3 +178,53 @@ async fn name_that_is_found_later_is_used_then() {
     .await
     .unwrap();
 }
+
+/// A name that cannot be found takes nothing from those that can, and comes in when it is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_name_stands_for_itself() {
+    let backends = neighbours(2).await;
+    let port = backends[0].address.port();
+    let names = Names::new("127.0.0.1 good.test");
+    let endpoint = |name: &str| format!("{{socket_address: {{address: {name}, port: {port}}}}}");
+    let setup = Setup::new().route("prefix: /", "named").cluster_of(
+        "named",
+        "type: StrictDNS, lb_policy: RoundRobin, dns_refresh_rate: 20ms",
+        [endpoint("late.test"), endpoint("good.test")],
+    );
+    let gateway = names.start(&setup, 1);
+    let failed = |line: &str| line.contains("DNS look-up failed").then(|| line.to_owned());
+    let line = gateway.process.wait_line("a warning", failed).unwrap();
+    assert!(line.contains("cluster=named name=late.test"), "{line}");
+    let client = client(&gateway).await;
+    assert_eq!(shares(&client, &backends, 4).await, [4, 0]);
+
+    names.set("127.0.0.1 good.test\n127.0.0.2 late.test");
+    let works = |line: &str| line.contains("DNS look-up works again").then(|| line.to_owned());
+    let line = gateway.process.wait_line("a notice", works).unwrap();
+    assert!(line.contains("name=late.test"), "{line}");
+    eventually("both get calls", async || Ok((shares(&client, &backends, 4).await == [2, 2]).then_some(())))
+        .await
+        .unwrap();
+
+    // The one that fails now keeps its endpoint, the other follows its name.
+    names.set("127.0.0.1 late.test");
+    let failed = |line: &str| (failed(line).is_some() && line.contains("good.test")).then_some(());
+    gateway.process.wait_line("a warning", failed).unwrap();
+    assert_eq!(shares(&client, &backends, 4).await, [4, 0]);
+}
+
+/// A cluster without endpoints does not wait for its interval.
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_cluster_asks_again_soon() {
+    let backends = neighbours(1).await;
+    let names = Names::new("");
+    let setup = cluster("StrictDNS", NAME, backends[0].address.port(), ", dns_refresh_rate: 1h");
+    let gateway = names.start(&setup, 1);
+    let client = client(&gateway).await;
+    names.set(&format!("127.0.0.1 {NAME}"));
+    eventually("the endpoint is found", async || {
+        Ok((client.call(METHOD, &[]).await?.status() == Some(0)).then_some(()))
+    })
+    .await
+    .unwrap();
+}

@@ -6,65 +6,131 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
 use super::{Cluster, health};
 use crate::config::plan::{Discovery, Endpoint};
 
-/// How long the first look-up may hold up the start.
-const FIRST_LOOKUP: Duration = Duration::from_secs(5);
+/// How long one name may hold up the answers of the others, and all of them the start.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Fills the cluster, and returns when that has been tried once: a start that does not wait for it would refuse the
-/// first calls.
-pub(crate) async fn discover(cluster: Arc<Cluster>) {
+/// A cluster without endpoints refuses every call: it asks again after this, however long the interval is.
+const EMPTY_RETRY: Duration = Duration::from_secs(1);
+
+/// Fills the cluster and keeps it up to date, with its health checks, for as long as this is polled. `first` hears when
+/// filling has been tried once: a start that does not wait for it would refuse the first calls.
+pub(crate) async fn discover(cluster: Arc<Cluster>, first: oneshot::Sender<()>) {
     let (interval, first_only) = match cluster.plan.discovery {
         Discovery::Static => {
-            let addresses = literal_addresses(&cluster.plan.endpoints);
             let mut checks = HashMap::new();
-            update(&cluster, &addresses, &mut checks);
-            // The checks run as long as the process.
-            std::mem::forget(checks);
-            return;
+            update(&cluster, &literal_addresses(&cluster.plan.endpoints), &mut checks);
+            // A start that has been given up waits no longer, and drops this.
+            let _ = first.send(());
+            return std::future::pending().await;
         }
         Discovery::StrictDns { interval } => (interval, false),
         Discovery::LogicalDns { interval } => (interval, true),
     };
-    let mut names = Names { cluster, first_only, checks: HashMap::new(), failing: false };
-    if tokio::time::timeout(FIRST_LOOKUP, names.refresh()).await.is_err() {
-        let cluster = &names.cluster.plan.name;
-        tracing::warn!(%cluster, "DNS has not answered in {FIRST_LOOKUP:?}; starting without endpoints");
+    let mut names = Names::new(cluster, first_only);
+    names.refresh().await;
+    let _ = first.send(());
+    loop {
+        sleep(if names.cluster.members().endpoints.is_empty() { interval.min(EMPTY_RETRY) } else { interval }).await;
+        names.refresh().await;
     }
-    tokio::spawn(async move {
-        loop {
-            tokio::time::sleep(interval).await;
-            names.refresh().await;
-        }
-    });
 }
 
 /// A cluster whose endpoints DNS names.
 struct Names {
     cluster: Arc<Cluster>,
     first_only: bool,
+    names: Vec<Name>,
+    /// One at most for each name, with the name's index. A resolver that is slow answers in a later turn.
+    look_ups: JoinSet<(usize, io::Result<Vec<SocketAddr>>)>,
     checks: HashMap<usize, health::Checks>,
+}
+
+/// One of its names. Each stands for itself: that one cannot be found says nothing about the others.
+struct Name {
+    endpoint: Endpoint,
+    /// The last good answer. A resolver's trouble is no reason to forget backends that work.
+    found: Vec<SocketAddr>,
+    asked: bool,
     /// The last look-up failed, and the log says so.
     failing: bool,
 }
 
 impl Names {
+    fn new(cluster: Arc<Cluster>, first_only: bool) -> Names {
+        let name =
+            |endpoint: &Endpoint| Name { endpoint: endpoint.clone(), found: Vec::new(), asked: false, failing: false };
+        let names = cluster.plan.endpoints.iter().map(name).collect();
+        Names { cluster, first_only, names, look_ups: JoinSet::new(), checks: HashMap::new() }
+    }
+
+    /// Looks every name up, all at once, and takes the answers that come in time.
     async fn refresh(&mut self) {
-        let cluster = &self.cluster.plan.name;
-        match look_up(&self.cluster.plan.endpoints, self.first_only).await {
-            Ok(addresses) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!(%cluster, "DNS look-up works again");
+        self.ask();
+        let until = Instant::now() + PATIENCE;
+        while let Ok(Some(answer)) = timeout_at(until, self.look_ups.join_next()).await {
+            match answer {
+                Ok((at, answer)) => self.names[at].take(answer, &self.cluster.plan.name),
+                Err(error) => tracing::error!(cluster = %self.cluster.plan.name, %error, "a DNS look-up panicked"),
+            }
+        }
+        for name in self.names.iter_mut().filter(|name| name.asked) {
+            name.fail(&format!("no answer in {PATIENCE:?}"), &self.cluster.plan.name);
+        }
+        update(&self.cluster, &self.addresses(), &mut self.checks);
+    }
+
+    fn ask(&mut self) {
+        for (at, name) in self.names.iter_mut().enumerate().filter(|(_, name)| !name.asked) {
+            name.asked = true;
+            let (host, port) = (name.endpoint.host.clone(), name.endpoint.port);
+            let most = if self.first_only { 1 } else { usize::MAX };
+            self.look_ups.spawn(async move {
+                let found = tokio::net::lookup_host((host, port)).await;
+                (at, found.map(|found| found.take(most).collect()))
+            });
+        }
+    }
+
+    /// Each address once, in an order that does not depend on the resolver's.
+    fn addresses(&self) -> Vec<(SocketAddr, u32)> {
+        let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
+        for name in &self.names {
+            for address in &name.found {
+                if !addresses.iter().any(|(known, _)| known == address) {
+                    addresses.push((*address, name.endpoint.weight));
                 }
-                update(&self.cluster, &addresses, &mut self.checks);
             }
-            // The last good answer stays: a resolver's trouble is no reason to forget backends that work.
-            Err(error) if !self.failing => {
-                self.failing = true;
-                tracing::warn!(%cluster, %error, "DNS look-up failed; keeping the endpoints");
+        }
+        addresses.sort_unstable();
+        addresses
+    }
+}
+
+impl Name {
+    fn take(&mut self, answer: io::Result<Vec<SocketAddr>>, cluster: &str) {
+        self.asked = false;
+        match answer {
+            Ok(found) => {
+                self.found = found;
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(%cluster, name = %self.endpoint.host, "DNS look-up works again");
+                }
             }
-            Err(_) => {}
+            Err(error) => self.fail(&error.to_string(), cluster),
+        }
+    }
+
+    /// Says that it begins to fail, once.
+    fn fail(&mut self, error: &str, cluster: &str) {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(%cluster, name = %self.endpoint.host, error, "DNS look-up failed; keeping the endpoints");
         }
     }
 }
@@ -76,20 +142,6 @@ fn literal_addresses(endpoints: &[Endpoint]) -> Vec<(SocketAddr, u32)> {
             Some((SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port), endpoint.weight))
         })
         .collect()
-}
-
-async fn look_up(endpoints: &[Endpoint], first_only: bool) -> io::Result<Vec<(SocketAddr, u32)>> {
-    let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
-    for endpoint in endpoints {
-        let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
-        for address in found.take(if first_only { 1 } else { usize::MAX }) {
-            if !addresses.iter().any(|(known, _)| *known == address) {
-                addresses.push((address, endpoint.weight));
-            }
-        }
-    }
-    addresses.sort_unstable();
-    Ok(addresses)
 }
 
 fn update(cluster: &Arc<Cluster>, addresses: &[(SocketAddr, u32)], checks: &mut HashMap<usize, health::Checks>) {
