@@ -95,6 +95,9 @@ fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<
         "/ready" if state.draining.load(Ordering::Relaxed) => {
             page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
         }
+        "/ready" if !state.workers.iter().any(Handle::is_alive) => {
+            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no worker is left\n".into())
+        }
         "/ready" => page(StatusCode::OK, TEXT, "ready\n".into()),
         "/live" => page(StatusCode::OK, TEXT, "live\n".into()),
         "/clusters" => page(StatusCode::OK, "application/json", clusters(state)),

@@ -109,7 +109,7 @@ impl Gateway {
         }
         let (mut acceptors, mut listeners) = (JoinSet::new(), Vec::new());
         for (index, (name, socket, address)) in sockets.into_iter().enumerate() {
-            acceptors.spawn(listener::accept(index, socket, handles.clone()));
+            acceptors.spawn(listener::accept(index, name.clone(), socket, handles.clone()));
             listeners.push((name, address));
         }
         Ok(Gateway { state, acceptors, control, access_log, listeners, admin, metrics })
@@ -341,7 +341,8 @@ static_resources:
         let mut plan = plan();
         // No configuration leads here: what makes a worker panic is a bug.
         plan.listeners[0].routes[0].cluster = 7;
-        drop(Gateway::start(plan).await);
+        let error = Gateway::start(plan).await.expect_err("a worker cannot start");
+        assert_eq!(error.to_string(), "a worker cannot start: worker 0 panicked while it started");
         expect_nothing_running().await;
     }
 
@@ -363,5 +364,37 @@ static_resources:
         }
         expect_nothing_running().await;
         drop(late);
+    }
+
+    #[tokio::test]
+    async fn no_connection_goes_to_a_worker_that_is_dead() {
+        let gateway = Gateway::start(plan()).await.expect("a start");
+        let (address, workers) = (gateway.listeners()[0].1, gateway.state.workers.clone());
+        for (dead, worker) in workers.iter().enumerate() {
+            kill(worker).await;
+            for _ in 0..4 {
+                let mut socket = TcpStream::connect(address).await.expect("a connection");
+                let spoken = tokio::io::AsyncReadExt::read_u8(&mut socket).await;
+                assert_eq!(spoken.is_ok(), dead == 0, "with {} dead", dead + 1);
+                if dead > 0 {
+                    break;
+                }
+            }
+        }
+        let mut acceptors = gateway.acceptors;
+        acceptors.join_next().await.expect("an acceptor").expect("no panic");
+        assert!(TcpStream::connect(address).await.is_err(), "the listener is still open");
+    }
+
+    /// A connection of a listener that does not exist is a bug that nobody catches.
+    async fn kill(worker: &Handle) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let socket = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+        let peer = socket.peer_addr().expect("its peer");
+        socket.set_nonblocking(true).expect("a socket");
+        worker.serve(99, socket, peer);
+        while worker.is_alive() {
+            sleep(DRAIN_LOOK).await;
+        }
     }
 }

@@ -31,14 +31,17 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts for ever. `index` is the listener's place in the plan.
-pub(crate) async fn accept(index: usize, listener: TcpListener, workers: Arc<Vec<Handle>>) {
+/// Accepts for as long as there is a worker to serve what comes. `index` is the listener's place in the plan.
+pub(crate) async fn accept(index: usize, name: Arc<str>, listener: TcpListener, workers: Arc<Vec<Handle>>) {
     let mut paused = false;
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 paused = false;
-                if let Err(error) = hand_over(index, socket, peer, &workers) {
+                let Some(worker) = least_loaded(&workers) else {
+                    return tracing::error!(listener = %name, "no worker is left: the listener closes");
+                };
+                if let Err(error) = hand_over(index, socket, peer, worker) {
                     tracing::warn!(%peer, %error, "a connection could not be handed over");
                 }
             }
@@ -55,11 +58,13 @@ pub(crate) async fn accept(index: usize, listener: TcpListener, workers: Arc<Vec
     }
 }
 
-fn hand_over(index: usize, socket: TcpStream, peer: SocketAddr, workers: &[Handle]) -> io::Result<()> {
+/// A worker that has ended is passed over.
+fn least_loaded(workers: &[Handle]) -> Option<&Handle> {
+    workers.iter().filter(|worker| worker.is_alive()).min_by_key(|worker| worker.load())
+}
+
+fn hand_over(index: usize, socket: TcpStream, peer: SocketAddr, worker: &Handle) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    let socket = socket.into_std()?;
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.load()) {
-        worker.serve(index, socket, peer);
-    }
+    worker.serve(index, socket.into_std()?, peer);
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! A worker: one thread, one single-thread runtime, one pool of connections to each backend.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, net, thread};
 
@@ -58,34 +60,33 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// When the thread or its runtime cannot be made.
+    /// When the thread, its runtime or what it works with cannot be made.
     pub(crate) fn start(index: usize, parts: Parts) -> io::Result<Handle> {
         let metrics = Arc::new(WorkerMetrics::new(parts.plan.listeners.len(), parts.clusters.len()));
         #[expect(clippy::disallowed_methods, reason = "holds accepted sockets, which the process's descriptors bound")]
         let (commands, receiver) = unbounded_channel();
         let for_thread = metrics.clone();
-        let (report, started) = std::sync::mpsc::sync_channel(1);
-        let thread =
-            thread::Builder::new().name(format!("worker-{index}")).spawn(
-                move || match Builder::new_current_thread()
-                    .enable_io()
-                    .enable_time()
-                    .build_local(LocalOptions::default())
-                {
-                    Ok(runtime) => {
-                        let _ = report.send(Ok(()));
-                        runtime.block_on(run(index, parts, for_thread, receiver));
-                    }
-                    Err(error) => drop(report.send(Err(error))),
-                },
-            )?;
-        started.recv().map_err(io::Error::other)??;
+        let (report, started) = sync_channel(1);
+        let work = move || {
+            let worked = catch_unwind(AssertUnwindSafe(|| work(index, parts, for_thread, receiver, &report)));
+            if worked.is_err() {
+                tracing::error!(worker = index, "a worker panicked: its calls are lost, the others take what comes");
+            }
+        };
+        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(work)?;
+        // The sender is gone without a word when the worker panicked; it has been logged.
+        started.recv().map_err(|_| io::Error::other(format!("worker {index} panicked while it started")))??;
         Ok(Handle { metrics, connections: Arc::default(), commands, thread: Mutex::new(Some(thread)) })
     }
 
     /// Tells the worker. One that has ended has nothing left to be told.
     pub(crate) fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// False once its thread has ended: what it is handed is closed.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.commands.is_closed()
     }
 
     /// Hands a connection over.
@@ -104,15 +105,33 @@ impl Handle {
     /// Ends the worker and waits for its thread.
     pub(crate) fn stop(&self) {
         self.tell(Command::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("a worker panicked");
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A panic does not reach this: it is logged where it happens.
+            let _ = thread.join();
         }
     }
 }
 
-async fn run(index: usize, parts: Parts, metrics: Arc<WorkerMetrics>, mut commands: UnboundedReceiver<Command>) {
-    let local = Rc::new(Local::new(index, parts, metrics));
+/// A worker's thread. What cannot be made is reported, and else that it serves.
+fn work(
+    index: usize,
+    parts: Parts,
+    metrics: Arc<WorkerMetrics>,
+    commands: UnboundedReceiver<Command>,
+    report: &SyncSender<io::Result<()>>,
+) {
+    // Nobody waits for a report when the start was given up; the commands end then, too.
+    match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime.block_on(async {
+            let local = Rc::new(Local::new(index, parts, metrics));
+            let _ = report.send(Ok(()));
+            run(&local, commands).await;
+        }),
+        Err(error) => drop(report.send(Err(error))),
+    }
+}
+
+async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
     while let Some(command) = commands.recv().await {
         match command {
             Command::Serve(accepted) => serve(local.clone(), accepted),
