@@ -124,7 +124,8 @@ impl Connection {
         if driven.is_ready() {
             return driven.map_err(End::Http2);
         }
-        if self.timers.is_idle(&self.shared, cx) {
+        let busy = self.shared.open() > 0 || self.h2.has_streams();
+        if self.timers.is_idle(busy, cx) {
             self.say_goodbye();
             cx.waker().wake_by_ref();
         }
@@ -189,15 +190,23 @@ enum End {
 /// The timers of a connection, each there only where a line of YAML asked for it.
 struct Timers {
     age: Option<Pin<Box<Sleep>>>,
-    idle: Option<(Duration, Pin<Box<Sleep>>)>,
+    idle: Option<Box<Idle>>,
     left_over: Option<Pin<Box<Sleep>>>,
+}
+
+/// `idle_timeout` of a connection.
+struct Idle {
+    after: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// When its last stream ended; `None` while it has one.
+    since: Option<Instant>,
 }
 
 impl Timers {
     fn new(plan: &plan::Listener) -> Timers {
         Timers {
             age: plan.max_connection_age.map(|age| Box::pin(sleep(jittered(age)))),
-            idle: plan.idle_timeout.map(|idle| (idle, Box::pin(sleep(idle)))),
+            idle: plan.idle_timeout.map(Idle::new).map(Box::new),
             left_over: None,
         }
     }
@@ -210,22 +219,15 @@ impl Timers {
         old
     }
 
-    /// True, once, when the connection has had no stream for its time.
-    fn is_idle(&mut self, shared: &Shared, cx: &mut Context<'_>) -> bool {
-        let Some((after, timer)) = &mut self.idle else { return false };
-        while timer.as_mut().poll(cx).is_ready() {
-            let due = if shared.open() > 0 { Instant::now() } else { shared.idle_since() } + *after;
-            if due <= Instant::now() {
-                self.idle = None;
-                return true;
-            }
-            timer.as_mut().reset(due);
+    /// True, once, when the connection has had no stream for its time. It is to be asked in every turn.
+    fn is_idle(&mut self, busy: bool, cx: &mut Context<'_>) -> bool {
+        let idle = self.idle.as_mut().is_some_and(|idle| idle.poll(busy, cx).is_ready());
+        if idle {
+            self.idle = None;
         }
-        false
+        idle
     }
-}
 
-impl Timers {
     /// True when a connection that was told to end has had no stream for [`GOODBYE`]: its client does not answer the PING
     /// that would end it.
     fn is_left_over(&mut self, has_streams: bool, cx: &mut Context<'_>) -> bool {
@@ -234,6 +236,30 @@ impl Timers {
             return false;
         }
         self.left_over.get_or_insert_with(|| Box::pin(sleep(GOODBYE))).as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Idle {
+    fn new(after: Duration) -> Idle {
+        Idle { after, timer: Box::pin(sleep(after)), since: Some(Instant::now()) }
+    }
+
+    /// The clock is read when the last stream has ended, and when the timer has.
+    fn poll(&mut self, busy: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if busy {
+            self.since = None;
+        } else {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let due = self.since.unwrap_or(now) + self.after;
+            if due <= now {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::channel::{Channel, Outcome};
-use weir_integration::load::client::Client;
+use weir_integration::load::client::{Client, Windows};
 use weir_integration::load::config::Config;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -83,4 +83,27 @@ async fn an_old_connection_ends_without_a_failed_call(workers: usize) -> Result<
     ensure!(stream.message().await?.as_deref() == Some(&b"still here"[..]));
     ensure!(stream.finish().await? == 0);
     long.closed().await
+}
+
+/// What the client has not taken of an answer is a stream, though its call is over for the backend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_answer_that_waits_for_its_client_is_not_idle() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).listener("idle_timeout: 200ms").start(1)?;
+    let windows = Windows { stream: 1024, connection: 1 << 20 };
+    let client = Client::connect_with(gateway.listener("grpc")?, windows).await?;
+    let mut call = client.start("Echo", &[]).await?;
+    call.send(&[7; 30 * 1024]).await?;
+    call.end_sending()?;
+    call.head().await?;
+    backend.wait("the end of its answer", |counts| counts.answered == 1).await?;
+    gateway.wait_metric("weir_calls_in_flight{cluster=\"backend\"}", |calls| calls == 0.0).await?;
+    sleep(Duration::from_millis(700)).await;
+    ensure!(client.goaways().is_empty(), "idle with a stream: {:?}", client.goaways());
+    ensure!(call.message().await?.is_some_and(|message| message.len() == 30 * 1024));
+    let taken = Instant::now();
+    ensure!(call.rest().await? == 0);
+    ensure!(client.goaway().await?.code == 0);
+    ensure!(taken.elapsed() >= Duration::from_millis(150), "idle after {:?}", taken.elapsed());
+    client.closed().await
 }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, Response};
-use tokio::time::Instant;
 
 use crate::io::{Queue, Queued, Turns};
 
@@ -27,22 +26,16 @@ pub(crate) struct Shared {
     pub(crate) peer: SocketAddr,
     turns: Rc<Turns>,
     open: Cell<usize>,
-    idle_since: Cell<Instant>,
 }
 
 impl Shared {
     pub(crate) fn new(peer: SocketAddr, turns: Rc<Turns>) -> Shared {
-        Shared { peer, turns, open: Cell::new(0), idle_since: Cell::new(Instant::now()) }
+        Shared { peer, turns, open: Cell::new(0) }
     }
 
     /// Calls of the connection that have not ended.
     pub(crate) fn open(&self) -> usize {
         self.open.get()
-    }
-
-    /// When the last call ended; meaningful while none is open.
-    pub(crate) fn idle_since(&self) -> Instant {
-        self.idle_since.get()
     }
 }
 
@@ -126,11 +119,7 @@ impl Drop for Client {
         if std::thread::panicking() {
             self.respond.send_reset(Reason::INTERNAL_ERROR);
         }
-        let open = self.shared.open.get() - 1;
-        self.shared.open.set(open);
-        if open == 0 {
-            self.shared.idle_since.set(Instant::now());
-        }
+        self.shared.open.set(self.shared.open.get() - 1);
     }
 }
 
