@@ -28,6 +28,10 @@ const REMEMBERED_RESETS: usize = 1024;
 /// times above the configured one, so that a list between the two gets an answer in gRPC.
 const OVERSIZE: u32 = 4;
 
+/// How long a client may take from its connection to its SETTINGS (RFC 9113 3.4). Three lost packets in a row cost one
+/// seven seconds; whoever needs longer holds a descriptor for nothing, as a scanner does or an attacker (Slowloris).
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// How long a connection without streams may take to answer the PING of its GOAWAY, or to send its preface, during a
 /// drain: many round trips.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -65,7 +69,7 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
     metrics.downstream_connections[index].sub(1);
 }
 
-/// Reads the preface and exchanges SETTINGS. A drain does not wait for a client that never speaks.
+/// Exchanges prefaces. Neither the listener nor a drain waits for a client that never speaks.
 async fn accept(
     local: Rc<Local>,
     listener: Rc<Listener>,
@@ -76,20 +80,25 @@ async fn accept(
     let policing = Rc::new(Policing::new(&listener.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
-    let mut goodbye = None;
+    let mut limit = Box::pin(sleep(HANDSHAKE));
+    let mut draining = false;
     let h2 = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
         // An error shows when h2 reads or writes next.
         let _ = cork.poll_uncork(cx);
-        if shaken.is_pending() && drain.poll(cx).is_ready() {
-            let goodbye = goodbye.get_or_insert_with(|| Box::pin(sleep(GOODBYE)));
-            return goodbye.as_mut().poll(cx).map(|()| Err(End::Silent));
+        if shaken.is_ready() {
+            return shaken.map_err(End::Http2);
         }
-        shaken.map_err(End::Http2)
+        if !draining && drain.poll(cx).is_ready() {
+            draining = true;
+            let goodbye = limit.deadline().min(Instant::now() + GOODBYE);
+            limit.as_mut().reset(goodbye);
+        }
+        limit.as_mut().poll(cx).map(|()| Err(End::Silent))
     })
     .await?;
     let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
-    let timers = Timers::new(&listener.plan);
+    let timers = Timers::new(&listener.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
 
@@ -123,6 +132,9 @@ impl Connection {
         policed?;
         if driven.is_ready() {
             return driven.map_err(End::Http2);
+        }
+        if self.timers.is_silent(self.cork.meter.has_settings(), cx) {
+            return Poll::Ready(Err(End::Silent));
         }
         let busy = self.shared.open() > 0 || self.h2.has_streams();
         if self.timers.is_idle(busy, cx) {
@@ -183,12 +195,14 @@ enum End {
     Tcp(#[from] io::Error),
     #[error("{0}")]
     Policed(&'static str),
-    #[error("no HTTP/2 preface came before the drain")]
+    #[error("no HTTP/2 preface with SETTINGS came in time")]
     Silent,
 }
 
-/// The timers of a connection, each there only where a line of YAML asked for it.
+/// The timers of a connection, each there only while it is needed.
 struct Timers {
+    /// Until the client's SETTINGS are here.
+    handshake: Option<Pin<Box<Sleep>>>,
     age: Option<Pin<Box<Sleep>>>,
     idle: Option<Box<Idle>>,
     left_over: Option<Pin<Box<Sleep>>>,
@@ -203,12 +217,21 @@ struct Idle {
 }
 
 impl Timers {
-    fn new(plan: &plan::Listener) -> Timers {
+    fn new(plan: &plan::Listener, handshake: Pin<Box<Sleep>>) -> Timers {
         Timers {
+            handshake: Some(handshake),
             age: plan.max_connection_age.map(|age| Box::pin(sleep(jittered(age)))),
             idle: plan.idle_timeout.map(Idle::new).map(Box::new),
             left_over: None,
         }
+    }
+
+    /// True when the client's SETTINGS have not come in time.
+    fn is_silent(&mut self, has_settings: bool, cx: &mut Context<'_>) -> bool {
+        if has_settings {
+            self.handshake = None;
+        }
+        self.handshake.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
     }
 
     fn is_old(&mut self, cx: &mut Context<'_>) -> bool {

@@ -3,12 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::channel::{Channel, Outcome};
 use weir_integration::load::client::{Client, Windows};
 use weir_integration::load::config::Config;
+use weir_integration::process::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_idle_connection_is_told_and_closed() -> Result<()> {
@@ -106,4 +109,32 @@ async fn an_answer_that_waits_for_its_client_is_not_idle() -> Result<()> {
     ensure!(client.goaway().await?.code == 0);
     ensure!(taken.elapsed() >= Duration::from_millis(150), "idle after {:?}", taken.elapsed());
     client.closed().await
+}
+
+/// What a connection sends before it falls silent, as a scanner does that holds its connections.
+const BEGINNINGS: [&[u8]; 3] = [b"", b"PRI * HTTP", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_handshake_that_never_ends_is_ended() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let gateway = Config::new(&[backend.address]).start(1)?;
+    let address = gateway.listener("grpc")?;
+    let honest = Client::connect(address).await?;
+    let mut closing = JoinSet::new();
+    for beginning in BEGINNINGS {
+        closing.spawn(async move {
+            let began = Instant::now();
+            let mut socket = TcpStream::connect(address).await?;
+            socket.write_all(beginning).await?;
+            timeout(PATIENCE, socket.read_to_end(&mut Vec::new())).await??;
+            ensure!(began.elapsed() >= Duration::from_secs(9), "{beginning:?}: after {:?}", began.elapsed());
+            anyhow::Ok(())
+        });
+    }
+    while let Some(closed) = closing.join_next().await {
+        closed??;
+    }
+    gateway.wait_metric("weir_downstream_connections{listener=\"grpc\"}", |open| open == 1.0).await?;
+    honest.unary("Echo", &[], b"still here").await?;
+    Ok(())
 }

@@ -52,6 +52,7 @@ pub(crate) struct Policing {
     resets: Bucket,
     empty_frames: Bucket,
     last_stream: Cell<u32>,
+    has_settings: Cell<bool>,
 }
 
 /// A token bucket, and what has been taken from it since it was looked at.
@@ -65,6 +66,7 @@ struct Bucket {
 impl FrameMeter for std::rc::Rc<Policing> {
     fn received(&self, frame: Frame) {
         match frame {
+            Frame::Settings => self.has_settings.set(true),
             Frame::Ping => self.pings.set(self.pings.get() + 1),
             Frame::Reset => self.resets.take(),
             Frame::EmptyData => self.empty_frames.take(),
@@ -95,7 +97,13 @@ impl Policing {
             resets: Bucket::new(),
             empty_frames: Bucket::new(),
             last_stream: Cell::new(0),
+            has_settings: Cell::new(false),
         }
+    }
+
+    /// True once the client's SETTINGS have begun to arrive.
+    pub(super) fn has_settings(&self) -> bool {
+        self.has_settings.get()
     }
 
     /// Judges what arrived since the last time; `open` is the number of streams. Why the connection must end, if it must.
