@@ -5,6 +5,7 @@ mod policing;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -159,7 +160,7 @@ impl Connection {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
                     let client = Client::new(self.shared.clone(), respond);
-                    if let Some(serving) = call::take_on(&self.local, &self.listener, request, client) {
+                    if let Some(serving) = guard(|| call::take_on(&self.local, &self.listener, request, client)) {
                         tokio::task::spawn_local(serving.run());
                     }
                 }
@@ -176,6 +177,14 @@ impl Connection {
         self.local.metrics.abusive_connections[self.listener.index].add(1);
         Err(End::Policed(verdict.words()))
     }
+}
+
+/// A panic here ends its call alone: the client's side is dropped with it, which resets the stream with INTERNAL_ERROR.
+fn guard<T>(take_on: impl FnOnce() -> Option<T>) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(take_on)).unwrap_or_else(|_| {
+        tracing::error!("taking a call on panicked; its stream is reset");
+        None
+    })
 }
 
 impl Drop for Connection {
@@ -291,4 +300,57 @@ fn jittered(age: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let share = (RandomState::new().hash_one(0) % 2001) as f64 / 10_000.0;
     age.mul_f64(0.9 + share)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    /// Answers every call, and panics over the first.
+    async fn serve_after_a_panic(socket: DuplexStream) -> Rc<Shared> {
+        let shared = Rc::new(Shared::new(SocketAddr::from(([127, 0, 0, 1], 1)), Rc::default()));
+        let handshake = h2::server::Builder::new().handshake::<_, Queued>(socket);
+        let mut connection = handshake.await.expect("a client");
+        let mut calls = 0;
+        while let Some(Ok((_, respond))) = connection.accept().await {
+            let mut client = Client::new(shared.clone(), respond);
+            calls += 1;
+            guard(move || {
+                assert!(calls > 1, "a bug");
+                client.send_head(Response::new(()), true);
+                Some(client)
+            });
+        }
+        shared
+    }
+
+    async fn call_twice(socket: DuplexStream) -> [Result<http::StatusCode, Option<h2::Reason>>; 2] {
+        let handshake = h2::client::Builder::new().handshake::<_, Bytes>(socket);
+        let (mut send, connection) = handshake.await.expect("a server");
+        let mut call = || send.send_request(Request::new(()), true).expect("a stream").0;
+        let calls = [call(), call()];
+        let answers = async {
+            let mut answers = Vec::new();
+            for call in calls {
+                answers.push(call.await.map(|head| head.status()).map_err(|error| error.reason()));
+            }
+            answers.try_into().expect("two answers")
+        };
+        tokio::select! {
+            answers = answers => answers,
+            ended = connection => panic!("the connection ended: {ended:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_call_alone() {
+        let (near, far) = duplex(1 << 16);
+        let (shared, answers) = tokio::join!(serve_after_a_panic(near), call_twice(far));
+        assert_eq!(answers, [Err(Some(h2::Reason::INTERNAL_ERROR)), Ok(http::StatusCode::OK)]);
+        assert_eq!(shared.open(), 0);
+    }
 }
