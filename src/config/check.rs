@@ -20,6 +20,7 @@ mod cluster;
 mod endpoint;
 mod filter;
 mod health;
+mod http2;
 mod listener;
 mod log;
 mod manager;

@@ -149,7 +149,8 @@ pub(crate) struct ClusterHttp2 {
     /// one byte at most.
     #[schemars(extend("default" = "256KiB"))]
     pub(crate) stream_window: Option<At<Size>>,
-    /// How many calls share a connection. The backend's own limit counts too.
+    /// How many calls share a connection. The backend's own limit counts too. All their windows together are 2GiB less
+    /// one byte at most.
     #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 100))]
     pub(crate) max_streams_per_connection: Option<At<u64>>,
     /// Sends a ping after this long without a sign of life from the backend while calls are open. Default: never.
