@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, health};
+use super::{Cluster, Found, health};
 use crate::config::plan::{Discovery, Endpoint};
 
 /// How long the first look-up may hold up the start.
@@ -69,37 +69,37 @@ impl Names {
     }
 }
 
-fn literal_addresses(endpoints: &[Endpoint]) -> Vec<(SocketAddr, u32)> {
+fn literal_addresses(endpoints: &[Endpoint]) -> Vec<Found> {
     endpoints
         .iter()
         .filter_map(|endpoint| {
-            Some((SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port), endpoint.weight))
+            Some(found(endpoint, SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port)))
         })
         .collect()
 }
 
-async fn look_up(endpoints: &[Endpoint], first_only: bool) -> io::Result<Vec<(SocketAddr, u32)>> {
-    let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
+fn found(endpoint: &Endpoint, address: SocketAddr) -> Found {
+    Found { address, weight: endpoint.weight, name: endpoint.name.clone() }
+}
+
+async fn look_up(endpoints: &[Endpoint], first_only: bool) -> io::Result<Vec<Found>> {
+    let mut all: Vec<Found> = Vec::new();
     for endpoint in endpoints {
-        let found = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
-        for address in found.take(if first_only { 1 } else { usize::MAX }) {
-            if !addresses.iter().any(|(known, _)| *known == address) {
-                addresses.push((address, endpoint.weight));
+        let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+        for address in addresses.take(if first_only { 1 } else { usize::MAX }) {
+            if !all.iter().any(|known| known.address == address) {
+                all.push(found(endpoint, address));
             }
         }
     }
-    addresses.sort_unstable();
-    Ok(addresses)
+    all.sort_unstable();
+    Ok(all)
 }
 
-fn update(cluster: &Arc<Cluster>, addresses: &[(SocketAddr, u32)], checks: &mut HashMap<usize, health::Checks>) {
+fn update(cluster: &Arc<Cluster>, addresses: &[Found], checks: &mut HashMap<usize, health::Checks>) {
     let before = cluster.members();
     let same = before.endpoints.len() == addresses.len()
-        && before
-            .endpoints
-            .iter()
-            .zip(addresses)
-            .all(|(one, (address, weight))| one.address == *address && one.weight == *weight);
+        && before.endpoints.iter().zip(addresses).all(|(one, found)| one.is(found));
     if same {
         return;
     }

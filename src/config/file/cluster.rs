@@ -81,15 +81,12 @@ pub(crate) struct Endpoint {
     /// Facts about it.
     #[schemars(with = "Option<Meta>")]
     pub(crate) meta: Option<At<BTreeMap<String, Option<At<String>>>>>,
-    /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
-    #[allow(dead_code, reason = "for the reader of the file alone")]
+    /// Its name on the admin page `/clusters`, where it has no `name`. Metrics and logs have its address.
     pub(crate) id: Option<At<String>>,
     /// The same as `id`, as Pixiu spells it.
     #[serde(rename = "ID")]
-    #[allow(dead_code, reason = "for the reader of the file alone")]
     pub(crate) upper_id: Option<At<String>>,
-    /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
-    #[allow(dead_code, reason = "for the reader of the file alone")]
+    /// Its name on the admin page `/clusters`. Metrics and logs have its address.
     pub(crate) name: Option<At<String>>,
 }
 
