@@ -126,6 +126,8 @@ struct ClusterPage<'a> {
 
 #[derive(Serialize)]
 struct EndpointPage {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     address: String,
     healthy: bool,
     weight: u32,
@@ -143,6 +145,7 @@ fn clusters(state: &State) -> String {
                 .endpoints
                 .iter()
                 .map(|endpoint| EndpointPage {
+                    name: endpoint.name.as_deref().map(str::to_owned),
                     address: endpoint.label.to_string(),
                     healthy: endpoint.is_healthy(),
                     weight: endpoint.weight,

@@ -38,8 +38,8 @@ Examples:
   weir schema > weir.schema.json     for an editor that completes and explains keys
   weir completions bash > /etc/bash_completion.d/weir
 
-Exit status: 0 all well; 1 the configuration is wrong or cannot be read; 2 wrong usage;
-3 could not start; 4 the drain ended with calls cut.";
+Exit status: 0 all well; 1 the configuration is wrong or cannot be read, or a call of the demo
+came back wrong; 2 wrong usage; 3 could not start; 4 the drain ended with calls cut.";
 
 /// A transparent gateway for gRPC: every stream passes, measured and steered.
 #[derive(Debug, Parser)]
@@ -91,7 +91,7 @@ struct CheckArgs {
 /// The arguments of `demo`.
 #[derive(Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// End after the calls; the exit status is 0 only if all of them were right.
+    /// End after the calls. The exit status is 0 only if all of them came back as they should, else 1.
     #[arg(long)]
     pub once: bool,
 }

@@ -34,6 +34,14 @@ pub(crate) struct Members {
     pub(crate) balancer: Balancer,
 }
 
+/// An address that discovery has found, with what the file says about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    pub(crate) address: SocketAddr,
+    pub(crate) weight: u32,
+    pub(crate) name: Option<Arc<str>>,
+}
+
 /// One address that serves the cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -43,6 +51,8 @@ pub(crate) struct Endpoint {
     /// How metrics and logs name it.
     pub(crate) label: Arc<str>,
     pub(crate) weight: u32,
+    /// What the file calls it.
+    pub(crate) name: Option<Arc<str>>,
     healthy: AtomicBool,
     /// Open streams, a cell for each worker: only the sum over all is the endpoint's load.
     open: Box<[Padded]>,
@@ -81,18 +91,18 @@ impl Cluster {
         self.members.load_full()
     }
 
-    /// Replaces the endpoints by these addresses and weights. An endpoint whose address stays is kept, with its health
+    /// Replaces the endpoints by those found. An endpoint whose address and weight stay is kept, with its health
     /// and its connections. Returns those that are new.
-    pub(crate) fn replace(&self, addresses: &[(SocketAddr, u32)]) -> Vec<Arc<Endpoint>> {
+    pub(crate) fn replace(&self, found: &[Found]) -> Vec<Arc<Endpoint>> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.members.load();
         let mut fresh = Vec::new();
-        let endpoints = addresses
+        let endpoints = found
             .iter()
-            .map(|(address, weight)| {
-                let known = before.endpoints.iter().find(|one| one.address == *address && one.weight == *weight);
+            .map(|found| {
+                let known = before.endpoints.iter().find(|one| one.is(found));
                 known.cloned().unwrap_or_else(|| {
-                    let endpoint = Arc::new(Endpoint::new(*address, *weight, self.workers));
+                    let endpoint = Arc::new(Endpoint::new(found.clone(), self.workers));
                     fresh.push(endpoint.clone());
                     endpoint
                 })
@@ -122,15 +132,23 @@ impl Cluster {
 // === impl Endpoint ===
 
 impl Endpoint {
-    fn new(address: SocketAddr, weight: u32, workers: usize) -> Endpoint {
+    fn new(found: Found, workers: usize) -> Endpoint {
+        let Found { address, weight, name } = found;
         Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             label: address.to_string().into(),
             weight,
+            name,
             healthy: AtomicBool::new(true),
             open: (0..workers).map(|_| Padded::default()).collect(),
         }
+    }
+
+    /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
+    /// and which of them DNS finds first is not worth a connection.
+    pub(crate) fn is(&self, found: &Found) -> bool {
+        self.address == found.address && self.weight == found.weight
     }
 
     /// False while a health check says that it is down.

@@ -45,7 +45,7 @@ pub(crate) struct WorkerMetrics {
     pub(crate) downstream_connections: Vec<Cell>,
     /// Connections to backends, for each cluster.
     pub(crate) upstream_connections: Vec<Cell>,
-    /// Connections closed because the client sent too many resets or pings, for each listener.
+    /// Connections closed because the client sent too many resets, pings or empty frames, for each listener.
     pub(crate) abusive_connections: Vec<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Vec<Cell>,

@@ -218,11 +218,11 @@ async fn ready_until_the_drain_and_live_to_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clusters_show_their_endpoints() {
     let backends = Backend::start_many(2).await.unwrap();
-    let endpoint = |backend: &Backend, weight: usize| {
+    let endpoint = |names: &str, backend: &Backend, weight: usize| {
         let port = backend.address.port();
-        format!("{{socket_address: {{address: 127.0.0.1, port: {port}}}, meta: {{weight: {weight}}}}}")
+        format!("{{{names}, socket_address: {{address: 127.0.0.1, port: {port}}}, meta: {{weight: {weight}}}}}")
     };
-    let endpoints = [endpoint(&backends[0], 1), endpoint(&backends[1], 5)];
+    let endpoints = [endpoint("id: a, name: blue", &backends[0], 1), endpoint("ID: 2", &backends[1], 5)];
     let gone = weir_integration::server::free_address().unwrap();
     let checks = "lb_policy: Rand, health_checks: [{protocol: tcp, interval: 20ms, unhealthy_threshold: 1}]";
     let gateway = Setup::new()
@@ -242,11 +242,15 @@ async fn clusters_show_their_endpoints() {
     let open: u64 = [0, 1].map(|at| found[0]["endpoints"][at]["open_streams"].take().as_u64().unwrap()).iter().sum();
     assert_eq!(open, 1);
     let line = |address: &str, healthy: bool, weight: u32, open: Value| serde_json::json!({"address": address, "healthy": healthy, "weight": weight, "open_streams": open});
+    let named = |name: &str, mut line: Value| {
+        line["name"] = name.into();
+        line
+    };
     let addresses: Vec<String> = backends.iter().map(|backend| backend.address.to_string()).collect();
     let expected = serde_json::json!([
         {"name": "weighted", "endpoints": [
-            line(&addresses[0], true, 1, Value::Null),
-            line(&addresses[1], true, 5, Value::Null)
+            named("blue", line(&addresses[0], true, 1, Value::Null)),
+            named("2", line(&addresses[1], true, 5, Value::Null))
         ]},
         {"name": "gone", "endpoints": [line(&gone.to_string(), false, 1, 0.into())]}
     ]);
@@ -263,6 +267,7 @@ async fn config_is_what_runs_and_hides_secrets() {
         .cluster("echo", "lb_policy: RingHashing, hash_on: {metadata: x-user}", [backend.address])
         .filter("weir.filter.grpc.headers", "request: {set: {x-api-token: hunter2, x-team: blue}}")
         .listener("max_receive_message_size: 4MiB")
+        .root("node: {id: edge-1}")
         .start(1)
         .unwrap();
     let page = page::get(gateway.admin().unwrap(), "/config").await.unwrap();
@@ -270,6 +275,10 @@ async fn config_is_what_runs_and_hides_secrets() {
     assert!(!page.body.contains("hunter2"), "{}", page.body);
     assert!(page.body.contains("x-api-token: <hidden>") && page.body.contains("blue"), "{}", page.body);
     assert!(page.body.contains("max_receive_message_size: 4MiB"), "{}", page.body);
+
+    assert!(page.body.contains("node:\n  id: edge-1\n"), "{}", page.body);
+    let node = page::metric(gateway.admin().unwrap(), "weir_node_info{id=\"edge-1\",cluster=\"\"}").await.unwrap();
+    assert_eq!(node, Some(1.0));
 
     // It is a configuration: a gateway that runs it shows the same, and does the same.
     let again = Gateway::start(&page.body).unwrap();

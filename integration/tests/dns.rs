@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD};
-use weir_integration::peers::eventually;
 use weir_integration::peers::setup::Setup;
+use weir_integration::peers::{eventually, page};
 use weir_integration::tools::debian;
 
 const NAME: &str = "backend.test";
@@ -100,11 +100,13 @@ async fn every_domain_of_an_endpoint_is_one() {
     let backends = neighbours(2).await;
     let port = backends[0].address.port();
     let names = Names::new("127.0.0.1 one.test\n127.0.0.2 two.test");
-    let endpoint = format!("{{socket_address: {{domains: [one.test, two.test], port: {port}}}}}");
-    let setup = Setup::new().route("prefix: /", "named");
+    let endpoint = format!("{{name: pair, socket_address: {{domains: [one.test, two.test], port: {port}}}}}");
+    let setup = Setup::new().admin().route("prefix: /", "named");
     let setup = setup.cluster_of("named", "type: StrictDNS, lb_policy: RoundRobin", [endpoint]);
     let gateway = names.start(&setup, 1);
     assert_eq!(shares(&client(&gateway).await, &backends, 10).await, [5, 5]);
+    let page = page::get(gateway.admin().unwrap(), "/clusters").await.unwrap();
+    assert_eq!(page.body.matches(r#""name": "pair""#).count(), 2, "{}", page.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,10 @@ fn document(name: &str) -> Result<String> {
 /// A gateway that has an access log and has served one call.
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
-    let setup = Setup::to([backend.address]).admin().root("access_log: {path: /dev/stdout}");
+    let setup = Setup::to([backend.address])
+        .admin()
+        .root("node: {id: edge-1, cluster: edge}")
+        .root("access_log: {path: /dev/stdout}");
     let gateway = setup.start(1)?;
     let client = Client::connect(gateway.listener("grpc")?).await?;
     ensure!(client.call(METHOD, &[]).await?.status() == Some(0));

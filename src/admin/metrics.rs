@@ -5,6 +5,7 @@ use prometheus::{Encoder, TextEncoder};
 use weir_filter::Code;
 
 use super::State;
+use crate::config::plan::Node;
 use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, WorkerMetrics};
 
 /// The whole page.
@@ -31,6 +32,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
             state.plan.notices.len() as u64
         }),
         plain(state, "weir_workers", "Worker threads.", |state| state.workers.len() as u64),
+        node_info(state),
         dropped_records(state),
     ];
     let mut page = Vec::new();
@@ -242,6 +244,17 @@ fn by_endpoint(
             let labels = [("cluster", &*cluster.plan.name), ("endpoint", &*endpoint.label)];
             family.mut_metric().push(gauge(&labels, value(endpoint)));
         }
+    }
+    family
+}
+
+/// Without a name there is nothing to show, and no family.
+fn node_info(state: &State) -> MetricFamily {
+    let mut family = family("weir_node_info", "What the configuration calls this process.", MetricType::GAUGE);
+    let node = &state.plan.node;
+    if *node != Node::default() {
+        let labels = [("id", node.id.as_deref()), ("cluster", node.cluster.as_deref())];
+        family.mut_metric().push(gauge(&labels.map(|(label, value)| (label, value.unwrap_or_default())), 1));
     }
     family
 }

@@ -181,11 +181,13 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Found;
 
     fn endpoints(weights: &[u32]) -> Vec<Arc<Endpoint>> {
         (0_u16..)
             .zip(weights)
-            .map(|(at, weight)| Arc::new(Endpoint::new(([127, 0, 0, 1], 1000 + at).into(), *weight, 1)))
+            .map(|(at, weight)| Found { address: ([127, 0, 0, 1], 1000 + at).into(), weight: *weight, name: None })
+            .map(|found| Arc::new(Endpoint::new(found, 1)))
             .collect()
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Cluster, health};
+use super::{Cluster, Found, health};
 use crate::config::plan::{Discovery, Endpoint};
 
 /// How long one name may hold up the answers of the others, and all of them the start.
@@ -99,12 +99,12 @@ impl Names {
     }
 
     /// Each address once, in an order that does not depend on the resolver's.
-    fn addresses(&self) -> Vec<(SocketAddr, u32)> {
-        let mut addresses: Vec<(SocketAddr, u32)> = Vec::new();
+    fn addresses(&self) -> Vec<Found> {
+        let mut addresses: Vec<Found> = Vec::new();
         for name in &self.names {
             for address in &name.found {
-                if !addresses.iter().any(|(known, _)| known == address) {
-                    addresses.push((*address, name.endpoint.weight));
+                if !addresses.iter().any(|known| known.address == *address) {
+                    addresses.push(found(&name.endpoint, *address));
                 }
             }
         }
@@ -135,23 +135,23 @@ impl Name {
     }
 }
 
-fn literal_addresses(endpoints: &[Endpoint]) -> Vec<(SocketAddr, u32)> {
+fn literal_addresses(endpoints: &[Endpoint]) -> Vec<Found> {
     endpoints
         .iter()
         .filter_map(|endpoint| {
-            Some((SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port), endpoint.weight))
+            Some(found(endpoint, SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port)))
         })
         .collect()
 }
 
-fn update(cluster: &Arc<Cluster>, addresses: &[(SocketAddr, u32)], checks: &mut HashMap<usize, health::Checks>) {
+fn found(endpoint: &Endpoint, address: SocketAddr) -> Found {
+    Found { address, weight: endpoint.weight, name: endpoint.name.clone() }
+}
+
+fn update(cluster: &Arc<Cluster>, addresses: &[Found], checks: &mut HashMap<usize, health::Checks>) {
     let before = cluster.members();
     let same = before.endpoints.len() == addresses.len()
-        && before
-            .endpoints
-            .iter()
-            .zip(addresses)
-            .all(|(one, (address, weight))| one.address == *address && one.weight == *weight);
+        && before.endpoints.iter().zip(addresses).all(|(one, found)| one.is(found));
     if same {
         return;
     }

@@ -20,6 +20,7 @@ mod cluster;
 mod endpoint;
 mod filter;
 mod health;
+mod http2;
 mod listener;
 mod log;
 mod manager;
@@ -91,7 +92,6 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
     let listeners =
         resources.map_or_else(Vec::new, |resources| checker.listeners(resources.listeners.as_ref(), &scope));
     let clusters = resources.map_or_else(Vec::new, |resources| checker.clusters(resources.clusters.as_ref(), &scope));
-    checker.identity(file.node.as_ref());
     let nested = resources.and_then(|resources| resources.shutdown_config.as_ref());
     Plan {
         workers: checker.workers(file.workers.as_ref()),
@@ -100,6 +100,7 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
         metrics: checker.metrics(file.metric.as_ref()),
         access_log: checker.access_log(file.access_log.as_ref()).map(PathBuf::from),
         shutdown: checker.shutdown(nested, file.shutdown_config.as_ref()),
+        node: checker.node(file.node.as_ref()),
         listeners,
         clusters,
         notices: Vec::new(),

@@ -7,9 +7,9 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Balance, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck, Listener, NamedFilter,
-    Plan, Probe, Rest, Route, Segment, UpstreamHttp2,
+    Node, Plan, Probe, Rest, Route, Segment, UpstreamHttp2,
 };
-use super::tree::{self, Node, Style};
+use super::tree::{self, Style};
 use super::{duration, size};
 use crate::registry::PROXY;
 
@@ -30,12 +30,12 @@ impl Plan {
 }
 
 /// A filter's configuration as it was given, with what looks like a secret hidden.
-pub(super) fn hidden(node: &Node) -> String {
+pub(super) fn hidden(node: &tree::Node) -> String {
     // A tree of scalars, lists and mappings with text keys has nothing that YAML could not hold.
     serde_yaml::to_string(&value(node)).unwrap_or_default()
 }
 
-fn value(node: &Node) -> Value {
+fn value(node: &tree::Node) -> Value {
     match &node.value {
         tree::Value::Broken => Value::Null,
         tree::Value::Scalar { text, style: Style::Plain } => serde_yaml::from_str(text)
@@ -100,6 +100,7 @@ fn root(plan: &Plan) -> Value {
         ("clusters", list(&plan.clusters, cluster)),
     ]);
     map([
+        ("node", node(&plan.node)),
         ("workers", plan.workers.and_then(|workers| some(workers.get()))),
         ("log", Some(map([("level", some(plan.log_level.as_deref().unwrap_or("info")))]))),
         ("admin", plan.admin.map(|address| map([("address", socket(address))]))),
@@ -107,6 +108,11 @@ fn root(plan: &Plan) -> Value {
         ("access_log", plan.access_log.as_ref().map(|path| map([("path", some(path.display().to_string()))]))),
         ("static_resources", Some(resources)),
     ])
+}
+
+fn node(node: &Node) -> Option<Value> {
+    let names = map([("id", node.id.as_deref().and_then(some)), ("cluster", node.cluster.as_deref().and_then(some))]);
+    Some(names).filter(|_| *node != Node::default())
 }
 
 fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
@@ -221,7 +227,11 @@ fn upstream(http2: &UpstreamHttp2) -> Value {
 
 fn endpoint(endpoint: &Endpoint) -> Value {
     let address = map([("address", some(endpoint.host.clone())), ("port", some(endpoint.port))]);
-    map([("socket_address", Some(address)), ("meta", Some(map([("weight", some(endpoint.weight))])))])
+    map([
+        ("name", endpoint.name.as_deref().and_then(some)),
+        ("socket_address", Some(address)),
+        ("meta", Some(map([("weight", some(endpoint.weight))]))),
+    ])
 }
 
 fn health_check(check: &HealthCheck) -> Value {

@@ -36,7 +36,7 @@ pub(crate) struct File {
     pub(crate) metric: Option<At<Metric>>,
     /// What Weir logs about itself, on stderr.
     pub(crate) log: Option<At<Log>>,
-    /// The name of this process. Read by configuration sources that later releases bring.
+    /// What this process is called: in the metric `weir_node_info` and on the admin page `/config`.
     pub(crate) node: Option<At<Identity>>,
     /// How a drain goes. It may stand here or under `static_resources`.
     pub(crate) shutdown_config: Option<At<Shutdown>>,
@@ -120,10 +120,10 @@ pub(crate) struct Log {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Identity {
-    /// The name of this process. It has no effect yet.
-    pub(crate) id: Option<At<Ignored>>,
-    /// The group that this process belongs to. It has no effect yet.
-    pub(crate) cluster: Option<At<Ignored>>,
+    /// The name of this process.
+    pub(crate) id: Option<At<String>>,
+    /// The group that this process belongs to.
+    pub(crate) cluster: Option<At<String>>,
 }
 
 /// How a drain goes: what happens from SIGTERM to the end of the process.

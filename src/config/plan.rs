@@ -26,6 +26,8 @@ pub struct Plan {
     pub access_log: Option<PathBuf>,
     /// How a drain goes.
     pub shutdown: Shutdown,
+    /// What the process is called, for whoever watches many of them.
+    pub node: Node,
     /// The listeners, in the order of the file.
     pub listeners: Vec<Listener>,
     /// The clusters, in the order of the file; [`Route::cluster`] is an index into this.
@@ -41,6 +43,15 @@ pub struct Notice {
     pub place: String,
     /// One sentence.
     pub text: String,
+}
+
+/// What a process is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its own name.
+    pub id: Option<String>,
+    /// The group that it belongs to.
+    pub cluster: Option<String>,
 }
 
 /// How a drain goes.
@@ -241,6 +252,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Its share where a policy weighs; at least 1.
     pub weight: u32,
+    /// How the admin page of the clusters calls it: its `name` in the file, or its `id`.
+    pub name: Option<Arc<str>>,
 }
 
 /// An active health check.

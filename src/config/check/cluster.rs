@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::file::cluster::{Cluster, ClusterHttp2};
+use crate::config::file::cluster::Cluster;
 use crate::config::file::value::DiscoveryType;
 use crate::config::located::At;
 use crate::config::place::Place;
@@ -141,29 +141,6 @@ impl Checker<'_, '_> {
                 self.no_effect("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
                 Discovery::Static
             }
-        }
-    }
-
-    fn upstream_http2(&self, http2: Option<&ClusterHttp2>, index: usize, name: &str) -> plan::UpstreamHttp2 {
-        let window = http2.and_then(|http2| http2.stream_window.as_ref());
-        let streams = http2.and_then(|http2| http2.max_streams_per_connection.as_ref());
-        let interval = http2.and_then(|http2| http2.keepalive_interval.as_ref());
-        let timeout = http2.and_then(|http2| http2.keepalive_timeout.as_ref());
-        plan::UpstreamHttp2 {
-            stream_window: self.window(window, "stream_window", 256 << 10),
-            max_streams_per_connection: match streams {
-                Some(_) => self.number(streams, "max_streams_per_connection", 1..=(1 << 31) - 1, 100),
-                None => self.proxy_max_streams(index, name).unwrap_or(100),
-            },
-            keepalive_interval: match interval {
-                Some(_) => self.positive(interval, "keepalive_interval"),
-                None => self.proxy_keepalive_time(index, name),
-            },
-            keepalive_timeout: match timeout {
-                Some(_) => self.positive(timeout, "keepalive_timeout"),
-                None => self.proxy_keepalive_timeout(index, name),
-            }
-            .unwrap_or(Duration::from_secs(20)),
         }
     }
 }

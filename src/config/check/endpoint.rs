@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
@@ -38,6 +39,7 @@ impl Checker<'_, '_> {
         let Some(endpoint) = &at.value else { return Vec::new() };
         let scope = scope.item("endpoint", None, at);
         let weight = endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta));
+        let name = self.endpoint_name(endpoint);
         let address = self.required(endpoint.socket_address.as_ref(), "socket_address", &scope);
         let Some(address) = address else { return Vec::new() };
         let Some(value) = &address.value else { return Vec::new() };
@@ -47,7 +49,22 @@ impl Checker<'_, '_> {
         let port = port.and_then(|port| self.in_range(port, "port", 1..=65_535));
         let hosts = self.hosts(value, &inner);
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return Vec::new() };
-        hosts.into_iter().map(|(host, place)| (plan::Endpoint { host, port, weight }, place)).collect()
+        hosts
+            .into_iter()
+            .map(|(host, place)| (plan::Endpoint { host, port, weight, name: name.clone() }, place))
+            .collect()
+    }
+
+    /// `name`, or else `id` in one of its two spellings.
+    fn endpoint_name(&self, endpoint: &Endpoint) -> Option<Arc<str>> {
+        if let (Some(id), Some(upper)) = (&endpoint.id, &endpoint.upper_id) {
+            let error = Diagnostic::new(upper.key, "an endpoint has `id` or `ID`, not both");
+            self.error(error.label("keep one of them").other(id.key, "the other"));
+        }
+        let name = endpoint.name.as_ref().map(|field| (field, "name"));
+        let id = endpoint.id.as_ref().or(endpoint.upper_id.as_ref()).map(|field| (field, "id"));
+        let (field, key) = name.or(id)?;
+        self.text(field, key).map(Arc::from)
     }
 
     /// `address`, or each of `domains`.

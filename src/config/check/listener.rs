@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use super::manager::Chain;
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::file::listener::{Address, FilterChain, Listener, ListenerConfig, ListenerHttp2};
+use crate::config::file::listener::{Address, FilterChain, Listener, ListenerConfig};
 use crate::config::file::value::ProtocolType;
 use crate::config::located::{At, OneOrMany};
 use crate::config::place::Place;
@@ -137,27 +136,6 @@ impl Checker<'_, '_> {
         self.no_effect("write_timeout", config.write_timeout.as_ref(), why);
         let why = "compressed messages pass as they are";
         self.no_effect("enable_compression", config.enable_compression.as_ref(), why);
-    }
-
-    fn downstream_http2(&self, http2: Option<&ListenerHttp2>) -> plan::DownstreamHttp2 {
-        let window = |field, key, default| self.window(field, key, default);
-        let streams = http2.and_then(|http2| http2.max_concurrent_streams.as_ref());
-        let headers = http2.and_then(|http2| http2.max_header_list_size.as_ref());
-        let headers = self.size(headers, "max_header_list_size", 8 << 10..=1 << 30, "");
-        let ping = self.duration(http2.and_then(|http2| http2.keepalive_min_time.as_ref()));
-        let permit = http2.and_then(|http2| http2.keepalive_permit_without_calls.as_ref()?.value);
-        plan::DownstreamHttp2 {
-            max_concurrent_streams: self.number(streams, "max_concurrent_streams", 1..=(1 << 31) - 1, 1000),
-            stream_window: window(http2.and_then(|http2| http2.stream_window.as_ref()), "stream_window", 256 << 10),
-            connection_window: window(
-                http2.and_then(|http2| http2.connection_window.as_ref()),
-                "connection_window",
-                32 << 20,
-            ),
-            max_header_list_size: headers.and_then(|size| u32::try_from(size).ok()).unwrap_or(1 << 20),
-            keepalive_min_time: ping.unwrap_or(Duration::from_secs(300)),
-            keepalive_permit_without_calls: permit.unwrap_or(false),
-        }
     }
 
     /// The one filter of the one chain.

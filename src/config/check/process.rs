@@ -62,12 +62,10 @@ impl Checker<'_, '_> {
         self.text(path, "path").map(str::to_owned)
     }
 
-    pub(super) fn identity(&self, field: Option<&At<Identity>>) {
-        if let Some(identity) = field.and_then(|field| field.value.as_ref()) {
-            let why = "nothing asks for the name of this process yet";
-            self.no_effect("id", identity.id.as_ref(), why);
-            self.no_effect("cluster", identity.cluster.as_ref(), why);
-        }
+    pub(super) fn node(&self, field: Option<&At<Identity>>) -> plan::Node {
+        let Some(identity) = field.and_then(|field| field.value.as_ref()) else { return plan::Node::default() };
+        let text = |field: &Option<At<String>>, key| Some(self.text(field.as_ref()?, key)?.to_owned());
+        plan::Node { id: text(&identity.id, "id"), cluster: text(&identity.cluster, "cluster") }
     }
 
     /// Pixiu has it under `static_resources`; at the top of the file is where people look for it.

@@ -83,32 +83,32 @@ impl Checker<'_, '_> {
 
     /// What the proxies say about `connect_timeout` of a cluster.
     pub(super) fn proxy_connect_timeout(&self, cluster: usize, name: &str) -> Option<Duration> {
-        self.agreed(cluster, name, "connect_timeout", |proxy| proxy.connect_timeout)
+        self.agreed(cluster, name, "connect_timeout", |proxy| proxy.connect_timeout).map(|(value, _)| value)
     }
 
     /// What the proxies say about keepalive pings to a cluster.
     pub(super) fn proxy_keepalive_time(&self, cluster: usize, name: &str) -> Option<Duration> {
-        self.agreed(cluster, name, "keepalive_time", |proxy| proxy.keepalive_time)
+        self.agreed(cluster, name, "keepalive_time", |proxy| proxy.keepalive_time).map(|(value, _)| value)
     }
 
     /// What the proxies say about the answers to such pings.
     pub(super) fn proxy_keepalive_timeout(&self, cluster: usize, name: &str) -> Option<Duration> {
-        self.agreed(cluster, name, "keepalive_timeout", |proxy| proxy.keepalive_timeout)
+        self.agreed(cluster, name, "keepalive_timeout", |proxy| proxy.keepalive_timeout).map(|(value, _)| value)
     }
 
     /// What the proxies say about streams on one connection to a cluster.
-    pub(super) fn proxy_max_streams(&self, cluster: usize, name: &str) -> Option<u32> {
+    pub(super) fn proxy_max_streams(&self, cluster: usize, name: &str) -> Option<Placed<u32>> {
         self.agreed(cluster, name, "max_concurrent_streams", |proxy| proxy.max_concurrent_streams)
     }
 
-    /// The one value that all proxies give, and an error where two differ.
+    /// The one value that all proxies give with a place that gives it, and an error where two differ.
     fn agreed<T: Copy + PartialEq>(
         &self,
         cluster: usize,
         name: &str,
         key: &str,
         setting: impl Fn(&ProxyConfig) -> Option<Placed<T>>,
-    ) -> Option<T> {
+    ) -> Option<Placed<T>> {
         let mut all = self.proxies.of(cluster).iter().filter_map(setting);
         let (first, place) = all.next()?;
         if let Some((_, other)) = all.find(|(value, _)| *value != first) {
@@ -116,6 +116,6 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(other, message).label(format!("say it once, in cluster `{name}`"));
             self.error(error.other(place, "the other"));
         }
-        Some(first)
+        Some((first, place))
     }
 }

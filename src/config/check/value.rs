@@ -100,14 +100,6 @@ impl Checker<'_, '_> {
         None
     }
 
-    /// A flow-control window (RFC 9113 6.9.2).
-    pub(super) fn window(&self, field: Option<&At<value::Size>>, key: &str, default: u32) -> u32 {
-        const LARGEST: u64 = (1 << 31) - 1;
-        let why = ": HTTP/2 begins with the one and ends with the other";
-        let window = self.size(field, key, 65_535..=LARGEST, why);
-        window.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
-    }
-
     /// TLS is not there yet: only its absence can be asked for.
     pub(super) fn no_tls(&self, field: Option<&At<bool>>) {
         if let Some(field) = field.filter(|field| field.value == Some(true)) {

@@ -81,15 +81,12 @@ pub(crate) struct Endpoint {
     /// Facts about it.
     #[schemars(with = "Option<Meta>")]
     pub(crate) meta: Option<At<BTreeMap<String, Option<At<String>>>>>,
-    /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
-    #[allow(dead_code, reason = "for the reader of the file alone")]
+    /// Its name on the admin page `/clusters`, where it has no `name`. Metrics and logs have its address.
     pub(crate) id: Option<At<String>>,
     /// The same as `id`, as Pixiu spells it.
     #[serde(rename = "ID")]
-    #[allow(dead_code, reason = "for the reader of the file alone")]
     pub(crate) upper_id: Option<At<String>>,
-    /// A label for whoever reads the file: an endpoint's address names it in metrics and logs.
-    #[allow(dead_code, reason = "for the reader of the file alone")]
+    /// Its name on the admin page `/clusters`. Metrics and logs have its address.
     pub(crate) name: Option<At<String>>,
 }
 
@@ -149,7 +146,8 @@ pub(crate) struct ClusterHttp2 {
     /// one byte at most.
     #[schemars(extend("default" = "256KiB"))]
     pub(crate) stream_window: Option<At<Size>>,
-    /// How many calls share a connection. The backend's own limit counts too.
+    /// How many calls share a connection. The backend's own limit counts too. All their windows together are 2GiB less
+    /// one byte at most.
     #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 100))]
     pub(crate) max_streams_per_connection: Option<At<u64>>,
     /// Sends a ping after this long without a sign of life from the backend while calls are open. Default: never.

@@ -111,7 +111,7 @@ pub(crate) struct ListenerHttp2 {
     /// one byte at most.
     #[schemars(extend("default" = "256KiB"))]
     pub(crate) stream_window: Option<At<Size>>,
-    /// The same for all calls of a connection together.
+    /// The same for all calls of a connection together. As large as `stream_window` at least.
     #[schemars(extend("default" = "32MiB"))]
     pub(crate) connection_window: Option<At<Size>>,
     /// The largest request metadata. A larger one ends its call.
