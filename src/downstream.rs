@@ -1,5 +1,6 @@
 //! The server side of HTTP/2: a connection from a client, and the streams that appear on it.
 
+mod greeting;
 mod policing;
 
 use std::future::poll_fn;
@@ -20,6 +21,7 @@ use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
 use crate::local::{Listener, Local};
 
+use greeting::{Greeting, TO_HTTP1};
 use policing::Policing;
 
 /// Streams that were reset here and whose late frames h2 still recognises.
@@ -65,6 +67,12 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
             Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
             Ok(()) => {}
         },
+        Err(End::Foreign(greeting)) => {
+            if metrics.foreign(index, greeting.name()) {
+                let protocol = greeting.name();
+                tracing::warn!(listener = %name, %peer, protocol, "a client does not speak HTTP/2 without TLS");
+            }
+        }
         Err(error) => tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about"),
     }
     metrics.downstream_connections[index].sub(1);
@@ -85,8 +93,19 @@ async fn accept(
     let mut draining = false;
     let h2 = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
-        // An error shows when h2 reads or writes next.
-        let _ = cork.poll_uncork(cx);
+        match Greeting::read(cork.first_bytes()) {
+            // What h2 has to say waits until somebody is there who understands it.
+            Greeting::Unknown => {}
+            Greeting::Http2 => {
+                // An error shows when h2 reads or writes next.
+                let _ = cork.poll_uncork(cx);
+            }
+            foreign => {
+                cork.say_instead(if foreign == Greeting::Http1 { TO_HTTP1.as_bytes() } else { &[] });
+                let _ = cork.poll_uncork(cx);
+                return Poll::Ready(Err(End::Foreign(foreign)));
+            }
+        }
         if shaken.is_ready() {
             return shaken.map_err(End::Http2);
         }
@@ -204,6 +223,8 @@ enum End {
     Tcp(#[from] io::Error),
     #[error("{0}")]
     Policed(&'static str),
+    #[error("the client speaks {}", .0.name())]
+    Foreign(Greeting),
     #[error("no HTTP/2 preface with SETTINGS came in time")]
     Silent,
 }

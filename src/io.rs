@@ -33,6 +33,9 @@ const CORK_LIMIT: usize = 64 * 1024;
 /// its frames out of h2 before they are too many (h2 ends a connection that makes it keep many small ones).
 const TURN_LIMIT: usize = 256 * 1024;
 
+/// As many first bytes as tell HTTP/2 from what else comes to a port by mistake.
+const FIRST: usize = 4;
+
 /// The half that h2 owns.
 pub(crate) struct Corked<S, M> {
     shared: Rc<Cork<S, M>>,
@@ -51,6 +54,8 @@ struct Inner<S> {
     out: Vec<u8>,
     written: usize,
     read_in_turn: usize,
+    /// The first bytes that came, and how many.
+    first: ([u8; FIRST], usize),
     scan_in: meter::Scanner,
     scan_out: meter::Scanner,
     /// h2 was told to wait in this turn, and so holds frames back.
@@ -67,6 +72,7 @@ pub(crate) fn cork<S, M>(socket: S, meter: M, role: meter::Role) -> (Corked<S, M
             out: Vec::new(),
             written: 0,
             read_in_turn: 0,
+            first: ([0; FIRST], 0),
             scan_in,
             scan_out,
             held: false,
@@ -97,6 +103,19 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         Poll::Ready(Ok(()))
     }
 
+    /// The first bytes that came, as far as they have.
+    pub(crate) fn first_bytes(&self) -> ([u8; FIRST], usize) {
+        self.inner.borrow().first
+    }
+
+    /// Puts `bytes` in the place of all that has not left yet.
+    pub(crate) fn say_instead(&self, bytes: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        inner.out.clear();
+        inner.written = 0;
+        inner.out.extend_from_slice(bytes);
+    }
+
     /// Adds a whole frame of our own behind what h2 has written in this turn. False when h2 is in the middle of a frame,
     /// where it would be taken for a part of that.
     pub(crate) fn push_frame(&self, frame: &[u8]) -> bool {
@@ -110,6 +129,15 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
 }
 
 // === impl Inner ===
+
+impl<S> Inner<S> {
+    fn note_first(&mut self, bytes: &[u8]) {
+        let (first, known) = &mut self.first;
+        let new = bytes.len().min(FIRST - *known);
+        first[*known..*known + new].copy_from_slice(&bytes[..new]);
+        *known += new;
+    }
+}
 
 impl<S: AsyncWrite + Unpin> Inner<S> {
     fn poll_write_out(&mut self, meter: &impl FrameMeter, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -156,6 +184,7 @@ impl<S: AsyncRead + Unpin, M: FrameMeter> AsyncRead for Corked<S, M> {
             }
             ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
             let read = buf.filled().len() - before;
+            inner.note_first(&buf.filled()[before..]);
             inner.read_in_turn += read;
             let mut empty = Vec::new();
             inner.scan_in.scan(&buf.filled()[before..], |frame, end| {

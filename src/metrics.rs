@@ -12,6 +12,9 @@ pub(crate) const DURATION_BOUNDS: [u64; 18] = [
     5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
 
+/// What comes to a gRPC port by mistake.
+pub(crate) const FOREIGN: [&str; 3] = ["tls", "http1", "other"];
+
 /// A number that one thread writes and others may read.
 #[derive(Debug, Default)]
 pub(crate) struct Cell(AtomicU64);
@@ -47,6 +50,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) upstream_connections: Vec<Cell>,
     /// Connections closed because the client sent too many resets, pings or empty frames, for each listener.
     pub(crate) abusive_connections: Vec<Cell>,
+    /// Connections that spoke something else than HTTP/2 without TLS: for each listener, one for each of [`FOREIGN`].
+    foreign_connections: Vec<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Vec<Cell>,
     /// Calls that wait for a stream to a backend, for each cluster.
@@ -88,6 +93,7 @@ impl WorkerMetrics {
             downstream_connections: cells(listeners),
             upstream_connections: cells(clusters),
             abusive_connections: cells(listeners),
+            foreign_connections: cells(listeners * FOREIGN.len()),
             transparent_retries: cells(clusters),
             calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
@@ -108,6 +114,20 @@ impl WorkerMetrics {
 
     fn slot(&self, cluster: Option<usize>) -> usize {
         cluster.unwrap_or(self.clusters)
+    }
+
+    /// Counts a connection that spoke something else. True when it is the first of its kind: one line in the log says what
+    /// is wrong, the metric how often.
+    pub(crate) fn foreign(&self, listener: usize, protocol: &str) -> bool {
+        let at = FOREIGN.iter().position(|known| *known == protocol).unwrap_or(FOREIGN.len() - 1);
+        let cell = self.foreign_connections(listener, at);
+        cell.add(1);
+        cell.get() == 1
+    }
+
+    /// The counter of connections of one kind of [`FOREIGN`].
+    pub(crate) fn foreign_connections(&self, listener: usize, kind: usize) -> &Cell {
+        &self.foreign_connections[listener * FOREIGN.len() + kind]
     }
 
     /// Calls in flight altogether.

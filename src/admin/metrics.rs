@@ -6,7 +6,7 @@ use weir_filter::Code;
 
 use super::State;
 use crate::config::plan::Node;
-use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, WorkerMetrics};
+use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, FOREIGN, WorkerMetrics};
 
 /// The whole page.
 ///
@@ -22,6 +22,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         in_flight(state),
         downstream_connections(state),
         abusive_connections(state),
+        foreign_connections(state),
         upstream_connections(state),
         calls_waiting(state),
         connect_failures(state),
@@ -141,6 +142,18 @@ fn abusive_connections(state: &State) -> MetricFamily {
     by_listener(state, "weir_abusive_connections_total", help, MetricType::COUNTER, |metrics, index| {
         &metrics.abusive_connections[index]
     })
+}
+
+fn foreign_connections(state: &State) -> MetricFamily {
+    let help = "Connections that spoke something else than HTTP/2 without TLS.";
+    let mut family = family("weir_foreign_connections_total", help, MetricType::COUNTER);
+    for (index, listener) in state.plan.listeners.iter().enumerate() {
+        for (kind, protocol) in FOREIGN.into_iter().enumerate() {
+            let value = sum(state, |metrics| metrics.foreign_connections(index, kind));
+            family.mut_metric().push(counter(&[("listener", &listener.name), ("protocol", protocol)], value));
+        }
+    }
+    family
 }
 
 fn upstream_connections(state: &State) -> MetricFamily {
