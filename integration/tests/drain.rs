@@ -146,6 +146,26 @@ async fn a_second_signal_ends_it_now() -> Result<()> {
     Ok(())
 }
 
+/// Its calls are cut, and what comes later is refused and not accepted first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_second_signal_ends_the_delay_too() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let mut gateway = Config::new(&[backend.address]).shutdown("delay: 1h").start(2)?;
+    let address = gateway.listener("grpc")?;
+    let client = Client::connect(address).await?;
+    let mut stuck = open_stream(&client).await?;
+    gateway.process.signal("TERM")?;
+    client.goaway().await?;
+    let late = Client::connect(address).await?;
+    late.unary("Echo", &[], b"late").await?;
+    gateway.process.signal("TERM")?;
+    ensure!(late.goaway().await? == GRACEFUL);
+    expect_failure(stuck.message().await, UNAVAILABLE)?;
+    ensure!(TcpStream::connect(address).is_err(), "a listener outlived the calls that were cut");
+    ensure!(gateway.process.wait()?.code() == Some(EXIT_CUT));
+    Ok(())
+}
+
 /// A load balancer takes its time to see that readiness fails: what it sends meanwhile is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_delay_keeps_listeners_open() -> Result<()> {
