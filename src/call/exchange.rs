@@ -334,8 +334,11 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         self.parties.notes.messages_out += self.to_client.follow.messages();
         self.parties.notes.bytes_out += self.to_client.bytes;
         match end {
-            // The backend needs no more of the request (RFC 9113 8.1).
-            End::Complete(_) if !self.request_done => self.up.send_reset(Reason::NO_ERROR),
+            // The backend needs no more of the request (RFC 9113 8.1). What h2 holds behind the backend's window counts
+            // as not sent: h2 would keep the stream open for it, and the backend's limit of streams with it.
+            End::Complete(_) if !self.request_done || self.up_queue.bytes() > 0 => {
+                self.up.send_reset(Reason::NO_ERROR);
+            }
             End::Local(_) | End::Interrupted(_) => {
                 self.hand_on_messages();
                 self.up.send_reset(Reason::CANCEL);
