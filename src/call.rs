@@ -4,6 +4,7 @@ mod client;
 mod deadline;
 mod exchange;
 mod held;
+mod inspect;
 mod message;
 mod pump;
 mod record;
