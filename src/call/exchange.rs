@@ -93,8 +93,7 @@ struct Exchange<'a, 'm, 'p> {
 
 /// Makes one attempt on a leased stream.
 pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Attempted {
-    parties.notes.attempts += 1;
-    parties.notes.endpoint = Some(lease.pool.endpoint.label.clone());
+    parties.notes.attempt(&lease.pool.endpoint.label);
     let mut exchange = match Exchange::open(parties, lease) {
         Ok(exchange) => exchange,
         Err(end) => return Attempted { end, at_boundary: true },
