@@ -86,17 +86,23 @@ impl Serving {
     )]
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
-            let Serving { local, route, record, client, deadline, .. } = &mut self;
+            let Serving { local, route, record, client, deadline, stream } = &mut self;
             let mut watch = Watch::new(*deadline, local.cut.listen());
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {
                     Ok(Ok(())) => {}
                     Ok(Err(status)) => return reply(record, client, &status, Ending::Gateway),
-                    Err(interrupt) => return reply(record, client, &interrupt.status(), interrupt.ending()),
+                    Err(interrupt) => {
+                        let interrupt = interrupt.told_by(stream);
+                        return reply(record, client, &interrupt.status(), interrupt.ending());
+                    }
                 }
             }
-            let attempted = forward(&mut self, &mut watch).await;
+            let mut attempted = forward(&mut self, &mut watch).await;
+            if let End::Interrupted(interrupt) = &mut attempted.end {
+                *interrupt = interrupt.told_by(&mut self.stream);
+            }
             finish(&mut self.record, &mut self.client, &mut watch, attempted).await;
         }
     }
