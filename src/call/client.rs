@@ -86,11 +86,15 @@ impl Client {
         self.stream.is_some()
     }
 
-    /// Sends the head, which is also the end in a trailers-only response. A client that has left is not told: that is
-    /// [`Client::poll_left`]'s to say.
-    pub(crate) fn send_head(&mut self, head: Response<()>, end: bool) {
+    /// Sends the head, which is also the end in a trailers-only response.
+    ///
+    /// # Errors
+    ///
+    /// When the client has left, or the head is malformed; nothing has been sent then.
+    pub(crate) fn send_head(&mut self, head: Response<()>, end: bool) -> Result<(), h2::Error> {
         self.head_turn = self.shared.turns.now();
-        self.stream = self.respond.send_response(head, end).ok();
+        self.stream = Some(self.respond.send_response(head, end)?);
+        Ok(())
     }
 
     /// The stream for DATA, with what counts it; `None` before the head.
