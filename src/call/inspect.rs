@@ -206,3 +206,133 @@ fn framed(flag: u8, message: Bytes) -> Result<Bytes, Status> {
     framed.put(message);
     Ok(framed.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use h2::{Reason, SendStream};
+    use http::{Request, Response};
+    use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::timeout;
+    use weir_filter::{Filter, MessageStep, Needs};
+
+    use super::*;
+    use crate::call::pump::Pump;
+    use crate::config::plan::NamedFilter;
+    use crate::io::{Queue, Queued};
+
+    /// Ends the call at a message that begins with `!`, and turns the others' letters into capitals.
+    #[derive(Debug)]
+    struct Loud;
+
+    impl Filter for Loud {
+        fn needs(&self) -> Needs {
+            Needs::RESPONSE_MESSAGES
+        }
+
+        fn message<'a>(&'a self, _: &'a Call, _: Direction, message: Bytes, _: bool) -> MessageStep<'a> {
+            if message.starts_with(b"!") {
+                return MessageStep::Reply(Status::new(Code::Aborted, "turned down"));
+            }
+            MessageStep::Pass(message.to_ascii_uppercase().into())
+        }
+    }
+
+    fn chain() -> Chain {
+        Chain::new(&[NamedFilter { name: "loud".into(), filter: Arc::new(Loud), config: "".into() }])
+    }
+
+    fn call() -> Call {
+        Call {
+            uri: "http://a/b.C/D".parse().expect("a URI"),
+            metadata: http::HeaderMap::new(),
+            peer: ([127, 0, 0, 1], 40_000).into(),
+            extensions: http::Extensions::new(),
+        }
+    }
+
+    /// A response's two ends. Whoever reads it opens no window.
+    async fn response() -> (SendStream<Queued>, RecvStream) {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let server = h2::server::Builder::new();
+        let (client, server) = tokio::join!(h2::client::handshake(near), server.handshake::<_, Queued>(far));
+        let ((mut send, connection), mut server) = (client.expect("a client"), server.expect("a server"));
+        spawn_local(connection);
+        let request = Request::post("http://a/b.C/D").body(()).expect("a request");
+        let (head, _) = send.send_request(request, true).expect("a stream");
+        let (_, mut respond) = server.accept().await.expect("a request").expect("a request");
+        let stream = respond.send_response(Response::new(()), false).expect("a response");
+        spawn_local(async move { while server.accept().await.is_some() {} });
+        (stream, head.await.expect("a response").into_body())
+    }
+
+    fn message(letter: u8, size: usize) -> Bytes {
+        framed(0, vec![letter; size].into()).expect("small")
+    }
+
+    /// The way of a backend's bytes to a client that reads nothing. Returns how it ended, and how many bytes the client has
+    /// or may still get.
+    async fn pumped(limit: Option<usize>, wire: &[Bytes], reset: Option<Reason>) -> (Pumped, usize) {
+        let (mut backend, mut source) = response().await;
+        let (mut sink, _client) = response().await;
+        let (chain, call, queue) = (chain(), call(), Rc::new(Queue::default()));
+        let mut pump = Pump::new(&chain, &call, Direction::Response, limit);
+        let written = Rc::new(Queue::default());
+        for bytes in wire {
+            backend.send_data(written.push(bytes.clone()), false).expect("an open stream");
+        }
+        let backend = spawn_local(async move {
+            // A reset takes what h2 still holds.
+            poll_fn(|cx| written.poll_empty(cx)).await;
+            if let Some(reason) = reset {
+                backend.send_reset(reason);
+            }
+            backend
+        });
+        let mut sent = 0;
+        let end = poll_fn(|cx| pump.poll(cx, &mut source, &mut sink, &queue, |chunk| sent += chunk.len()));
+        let end = timeout(Duration::from_secs(10), end).await.expect("an end");
+        drop(backend);
+        (end, sent)
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_seen_while_the_far_side_has_no_room() {
+        LocalSet::new()
+            .run_until(async {
+                let wire = vec![message(b'a', 9_995); 15];
+                let (end, sent) = pumped(None, &wire, Some(Reason::INTERNAL_ERROR)).await;
+                assert!(matches!(&end, Pumped::SourceFailed(error) if error.is_remote()), "{end:?}");
+                assert_eq!(sent, 150_000, "every message that came before");
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn messages_before_one_that_is_too_large_pass_the_filters() {
+        LocalSet::new()
+            .run_until(async {
+                let wire: Bytes = [message(b'a', 3), message(b'b', 4), message(b'c', 11)].concat().into();
+                let (end, sent) = pumped(Some(10), &[wire], None).await;
+                assert!(matches!(end, Pumped::TooLarge(_)), "{end:?}");
+                assert_eq!(sent, 8 + 9);
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn nothing_passes_after_a_message_that_was_turned_down() {
+        LocalSet::new()
+            .run_until(async {
+                let wire: Bytes = [message(b'a', 3), message(b'!', 4), message(b'c', 5)].concat().into();
+                let (end, sent) = pumped(None, &[wire], None).await;
+                assert!(matches!(end, Pumped::Rejected(_)), "{end:?}");
+                assert_eq!(sent, 8);
+            })
+            .await;
+    }
+}

@@ -35,7 +35,7 @@ mod tests {
 
     use bytes::Bytes;
     use http::header::{CONNECTION, HeaderValue};
-    use http::{Request, Response};
+    use http::{Request, Response, Version};
 
     use super::*;
 
@@ -56,13 +56,13 @@ mod tests {
         let error = send.send_request(malformed, true).expect_err("a malformed request");
         assert_eq!(Rejection::of(&error), Rejection::Malformed);
 
-        let error = send.send_request(Request::post("/b.C/D").body(()).expect("a request"), true);
-        assert_eq!(Rejection::of(&error.expect_err("no authority")), Rejection::Malformed);
+        let malformed = Request::post("/b.C/D").version(Version::HTTP_2).body(()).expect("a request");
+        let error = send.send_request(malformed, true).expect_err("neither scheme nor authority");
+        assert_eq!(Rejection::of(&error), Rejection::Malformed);
 
-        // One stream may be open; one more waits; the next is turned down.
+        // Nothing has driven the connection: the first stream waits to be opened, and nothing may wait behind it.
         let (_first, mut up) = send.send_request(request(), false).expect("a stream");
-        let _second = send.send_request(request(), true).expect("a stream that waits");
-        let error = send.send_request(request(), true).expect_err("a third");
+        let error = send.send_request(request(), true).expect_err("a second stream that waits");
         assert_eq!(Rejection::of(&error), Rejection::Busy);
 
         let driver = tokio::spawn(connection);
