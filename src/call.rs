@@ -4,9 +4,11 @@ mod client;
 mod deadline;
 mod exchange;
 mod held;
+mod inspect;
 mod message;
 mod pump;
 mod record;
+mod rejection;
 mod replay;
 mod request;
 mod watch;
@@ -17,7 +19,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use h2::{Reason, RecvStream};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 use weir_filter::{Code, Direction, Ending, Status};
 
@@ -85,17 +87,23 @@ impl Serving {
     )]
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
-            let Serving { local, route, record, client, deadline, .. } = &mut self;
+            let Serving { local, route, record, client, deadline, stream } = &mut self;
             let mut watch = Watch::new(*deadline, local.cut.listen());
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {
                     Ok(Ok(())) => {}
                     Ok(Err(status)) => return reply(record, client, &status, Ending::Gateway),
-                    Err(interrupt) => return reply(record, client, &interrupt.status(), interrupt.ending()),
+                    Err(interrupt) => {
+                        let interrupt = interrupt.told_by(stream);
+                        return reply(record, client, &interrupt.status(), interrupt.ending());
+                    }
                 }
             }
-            let attempted = forward(&mut self, &mut watch).await;
+            let mut attempted = forward(&mut self, &mut watch).await;
+            if let End::Interrupted(interrupt) = &mut attempted.end {
+                *interrupt = interrupt.told_by(&mut self.stream);
+            }
             finish(&mut self.record, &mut self.client, &mut watch, attempted).await;
         }
     }
@@ -239,7 +247,14 @@ fn reply(record: &mut Record, client: &mut Client, status: &Status, ending: Endi
     if client.has_begun() {
         client.send_trailers(status::trailers(status));
     } else {
-        client.send_head(status::trailers_only(status), true);
+        send_answer(client, status::trailers_only(status));
+    }
+}
+
+/// Sends an answer that is all in its head. A client that has left is not told: that is [`Client::poll_left`]'s to say.
+fn send_answer(client: &mut Client, head: Response<()>) {
+    if let Err(error) = client.send_head(head, true) {
+        tracing::debug!(%error, "a client takes no answer");
     }
 }
 
@@ -248,7 +263,7 @@ fn refuse(record: &mut Record, client: &mut Client, refusal: Refusal) {
         Refusal::Grpc(status) => reply(record, client, &status, Ending::Gateway),
         Refusal::Http(code) => {
             record.end_with(status::of_http(code), Ending::Gateway, http_reason(code));
-            client.send_head(status::plain_http(code), true);
+            send_answer(client, status::plain_http(code));
         }
     }
 }

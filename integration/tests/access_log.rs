@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::{Backend, DO};
-use weir_integration::peers::client::{Client, Open};
+use weir_integration::peers::client::{Client, Failure, Open};
 use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
 
@@ -296,6 +296,20 @@ async fn request_that_is_not_grpc_has_a_line() {
     assert_eq!(answer.status(), Some(12));
     let line = logged.line("/case.S/../Odd").await;
     assert_eq!(ending(&line)[2], "gateway");
+}
+
+/// The client did not cancel: h2 reset its stream, as RFC 9113 8.1.1 asks of a body that is longer than was said.
+#[tokio::test(flavor = "multi_thread")]
+async fn request_that_breaks_http2_was_not_cancelled() {
+    let logged = Logged::start(1).await;
+    let metadata = [(DO, "hold"), ("content-length", "3")];
+    let mut open = logged.client.open("/case.S/Length", &metadata).await.unwrap();
+    open.headers().await.unwrap();
+    open.message(b"abc", false).unwrap();
+    let answer = open.answer().await.unwrap();
+    assert_eq!(answer.failure, Some(Failure::Reset(h2::Reason::PROTOCOL_ERROR)), "{answer:?}");
+    let line = logged.line("/case.S/Length").await;
+    assert_eq!((&line["status"], &line["ended_by"]), (&"INTERNAL".into(), &"gateway".into()), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use h2::server::SendResponse;
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response};
 
 use crate::io::{Queue, Queued, Turns};
@@ -18,6 +18,8 @@ pub(crate) enum Left {
     Cancelled,
     /// Its connection is gone.
     Gone,
+    /// It broke HTTP/2, and h2 reset the stream for it with this code.
+    Broke(Reason),
 }
 
 /// What the calls of a connection share with its task.
@@ -77,11 +79,15 @@ impl Client {
         self.stream.is_some()
     }
 
-    /// Sends the head, which is also the end in a trailers-only response. A client that has left is not told: that is
-    /// [`Client::poll_left`]'s to say.
-    pub(crate) fn send_head(&mut self, head: Response<()>, end: bool) {
+    /// Sends the head, which is also the end in a trailers-only response.
+    ///
+    /// # Errors
+    ///
+    /// When the client has left, or the head is malformed; nothing has been sent then.
+    pub(crate) fn send_head(&mut self, head: Response<()>, end: bool) -> Result<(), h2::Error> {
         self.head_turn = self.shared.turns.now();
-        self.stream = self.respond.send_response(head, end).ok();
+        self.stream = Some(self.respond.send_response(head, end)?);
+        Ok(())
     }
 
     /// The stream for DATA, with what counts it; `None` before the head.
@@ -123,8 +129,30 @@ impl Drop for Client {
     }
 }
 
+impl Left {
+    /// Who reset the stream. [`Client::poll_left`] cannot tell, but the request's stream can, once all that came before has
+    /// been taken. Where the request has ended it cannot either, and then the client is taken at its word.
+    pub(crate) fn told_by(self, request: &mut RecvStream) -> Left {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self != Left::Cancelled {
+            return self;
+        }
+        loop {
+            match request.poll_data(&mut cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Left::from(&error),
+                Poll::Ready(None) | Poll::Pending => return self,
+            }
+        }
+    }
+}
+
 impl From<&h2::Error> for Left {
     fn from(error: &h2::Error) -> Left {
-        if error.is_reset() { Left::Cancelled } else { Left::Gone }
+        match error.reason().filter(|_| error.is_reset()) {
+            Some(_) if error.is_remote() => Left::Cancelled,
+            Some(reason) => Left::Broke(reason),
+            None => Left::Gone,
+        }
     }
 }

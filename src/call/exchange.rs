@@ -18,6 +18,7 @@ use super::deadline;
 use super::message::TooLarge;
 use super::pump::{Pump, Pumped};
 use super::record::Notes;
+use super::rejection::Rejection;
 use super::replay::Replay;
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
@@ -93,8 +94,7 @@ struct Exchange<'a, 'm, 'p> {
 
 /// Makes one attempt on a leased stream.
 pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Attempted {
-    parties.notes.attempts += 1;
-    parties.notes.endpoint = Some(lease.pool.endpoint.label.clone());
+    parties.notes.attempt(&lease.pool.endpoint.label);
     let mut exchange = match Exchange::open(parties, lease) {
         Ok(exchange) => exchange,
         Err(end) => return Attempted { end, at_boundary: true },
@@ -128,12 +128,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let sent = lease.connection.send().send_request(request, empty);
         let (head, up) = match sent {
             Ok(sent) => sent,
-            // Nothing has left: the connection is going away, or has no stream ids left.
-            Err(error) => {
-                tracing::debug!(%error, "a connection took no request");
-                lease.connection.close();
-                return Err(End::Unprocessed);
-            }
+            Err(error) => return Err(not_taken(&lease, &error)),
         };
         let (chain, call, listener) = (parties.chain, parties.call, parties.listener);
         let mut exchange = Exchange {
@@ -240,7 +235,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             }
         }
         let (Some(response), Some((sink, queue))) = (&mut self.response, self.parties.client.sink()) else {
-            return Poll::Ready(End::Interrupted(Interrupt::Left(Left::Gone)));
+            return Poll::Ready(self.client_left(cx));
         };
         let notes = &mut *self.parties.notes;
         let pumped = ready!(self.to_client.poll(cx, response, sink, queue, |_| notes.message_sent()));
@@ -250,13 +245,17 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             Pumped::Trailers(trailers) => self.end_response(trailers),
             Pumped::Boundary => End::Interrupted(Interrupt::Cut),
             Pumped::SourceFailed(error) => self.failed(&error),
-            // The client's stream takes no more: it has left, and `watch` knows how.
-            Pumped::SinkClosed => End::Interrupted(match self.parties.client.poll_left(cx) {
-                Poll::Ready(left) => Interrupt::Left(left),
-                Poll::Pending => Interrupt::Left(Left::Gone),
-            }),
+            Pumped::SinkClosed => self.client_left(cx),
             Pumped::TooLarge(too_large) => End::Local(too_large.status("max_send_message_size")),
             Pumped::Rejected(status) => End::Local(status),
+        })
+    }
+
+    /// The client's stream takes no more: it has left.
+    fn client_left(&mut self, cx: &mut Context<'_>) -> End {
+        End::Interrupted(match self.parties.client.poll_left(cx) {
+            Poll::Ready(left) => Interrupt::Left(left),
+            Poll::Pending => Interrupt::Left(Left::Gone),
         })
     }
 
@@ -284,9 +283,14 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let mut answer = Response::new(());
         *answer.status_mut() = head.status;
         *answer.headers_mut() = head.headers;
-        self.parties.client.send_head(answer, trailers_only);
+        let sent = self.parties.client.send_head(answer, trailers_only);
         self.response = Some(body);
-        ended
+        match sent {
+            Err(error) if Rejection::of(&error) == Rejection::Malformed => Some(malformed("response", &error)),
+            // The client has left: how, is asked where its stream is needed next.
+            Err(_) => None,
+            Ok(()) => ended,
+        }
     }
 
     fn end_response(&mut self, mut trailers: HeaderMap) -> End {
@@ -334,8 +338,11 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         self.parties.notes.messages_out += self.to_client.follow.messages();
         self.parties.notes.bytes_out += self.to_client.bytes;
         match end {
-            // The backend needs no more of the request (RFC 9113 8.1).
-            End::Complete(_) if !self.request_done => self.up.send_reset(Reason::NO_ERROR),
+            // The backend needs no more of the request (RFC 9113 8.1). What h2 holds behind the backend's window counts
+            // as not sent: h2 would keep the stream open for it, and the backend's limit of streams with it.
+            End::Complete(_) if !self.request_done || self.up_queue.bytes() > 0 => {
+                self.up.send_reset(Reason::NO_ERROR);
+            }
             End::Local(_) | End::Interrupted(_) => {
                 self.hand_on_messages();
                 self.up.send_reset(Reason::CANCEL);
@@ -344,6 +351,24 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         }
         Attempted { end, at_boundary: self.to_client.at_boundary() }
     }
+}
+
+/// What it means that a connection took no request. Nothing of it has left.
+fn not_taken(lease: &Lease, error: &h2::Error) -> End {
+    match Rejection::of(error) {
+        Rejection::Malformed => return malformed("request", error),
+        Rejection::Busy => {}
+        // It is going away, or has no stream ids left.
+        Rejection::Closed => lease.connection.close(),
+    }
+    tracing::debug!(%error, "a connection took no request");
+    End::Unprocessed
+}
+
+/// The end of a call whose metadata HTTP/2 does not allow. It came in well-formed: a filter made it so.
+fn malformed(which: &str, error: &h2::Error) -> End {
+    tracing::error!(%error, "a filter made a {which}'s metadata malformed; its call ends with INTERNAL");
+    End::Local(Status::new(Code::Internal, format!("a filter made the {which}'s metadata malformed")))
 }
 
 /// The request's head for this attempt. `grpc-timeout` becomes what is left: the one change that nobody asked for.

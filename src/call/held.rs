@@ -10,7 +10,7 @@ use super::pump::{FarSide, release};
 
 /// Small chunks that wait together travel together, up to this size: HTTP/2's smallest maximum frame (RFC 9113 4.2). A
 /// sender of thousands of tiny frames must not become a flood at the receiver.
-const JOIN: usize = 16 * 1024;
+pub(super) const JOIN: usize = 16 * 1024;
 
 /// What waits, at most a window of it: the sender's window opens only with what is handed on.
 #[derive(Debug, Default)]

@@ -1,16 +1,16 @@
 //! One direction of a call: DATA from one side's stream to the other's.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use weir_filter::{Call, Direction, Needs, Status};
 
 use super::held::Held;
-use super::message::{self, Follow, PREFIX, TooLarge};
+use super::inspect::{Inspect, Last};
+use super::message::{Follow, TooLarge};
 use crate::chain::Chain;
 use crate::io::{Queue, Queued};
 
@@ -43,29 +43,13 @@ pub(crate) struct Pump<'a> {
     ending: bool,
 }
 
-/// Whole messages for the filters that asked for them.
-struct Inspect<'a> {
-    chain: &'a Chain,
-    call: &'a Call,
-    direction: Direction,
-    buffer: BytesMut,
-    running: Option<Running<'a>>,
-}
-
-struct Running<'a> {
-    flag: u8,
-    result: Pin<Box<dyn Future<Output = Result<Bytes, Status>> + 'a>>,
-}
-
 impl<'a> Pump<'a> {
     pub(crate) fn new(chain: &'a Chain, call: &'a Call, direction: Direction, limit: Option<usize>) -> Pump<'a> {
         let needs = match direction {
             Direction::Request => Needs::REQUEST_MESSAGES,
             Direction::Response => Needs::RESPONSE_MESSAGES,
         };
-        let inspect = chain
-            .needs(needs)
-            .then(|| Box::new(Inspect { chain, call, direction, buffer: BytesMut::new(), running: None }));
+        let inspect = chain.needs(needs).then(|| Box::new(Inspect::new(chain, call, direction)));
         Pump { follow: Follow::new(limit), bytes: 0, held: Held::default(), inspect, ending: false }
     }
 
@@ -92,14 +76,10 @@ impl<'a> Pump<'a> {
         sent: impl FnMut(&Bytes),
     ) -> Poll<Pumped> {
         let mut far = FarSide { sink, queue, sent };
+        if self.inspect.is_some() {
+            return self.poll_inspected(cx, source, &mut far);
+        }
         loop {
-            if let Some(inspect) = &mut self.inspect {
-                match ready!(inspect.poll(cx, &mut far)) {
-                    Ok(true) => ready!(queue.poll_room(cx)),
-                    Ok(false) => return Poll::Ready(Pumped::SinkClosed),
-                    Err(status) => return Poll::Ready(Pumped::Rejected(status)),
-                }
-            }
             let chunk = match source.poll_data(cx) {
                 Poll::Ready(Some(Ok(chunk))) => chunk,
                 Poll::Ready(Some(Err(error))) => {
@@ -122,18 +102,55 @@ impl<'a> Pump<'a> {
         if !self.held.send_all(source, &mut far) {
             return Poll::Ready(Pumped::SinkClosed);
         }
-        match ready!(source.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Pumped::Trailers(trailers)),
-            Ok(None) if far.send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
-            Ok(None) => Poll::Ready(Pumped::SinkClosed),
-            Err(error) => Poll::Ready(Pumped::SourceFailed(error)),
+        poll_end(cx, source, &mut far)
+    }
+
+    /// The same with filters in between, which get whole messages. The window of a message that is not whole opens as it
+    /// comes; all that waits behind it is within one window.
+    fn poll_inspected<F: FnMut(&Bytes)>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut RecvStream,
+        far: &mut FarSide<'_, F>,
+    ) -> Poll<Pumped> {
+        let Some(inspect) = &mut self.inspect else { return Poll::Pending };
+        loop {
+            let handed_on = match inspect.poll(cx, source, far) {
+                Poll::Ready(Ok(true)) => true,
+                Poll::Ready(Ok(false)) => return Poll::Ready(Pumped::SinkClosed),
+                Poll::Ready(Err(status)) => return Poll::Ready(Pumped::Rejected(status)),
+                Poll::Pending => false,
+            };
+            if inspect.has_ended() {
+                return if handed_on { inspect.finish(cx, source, far) } else { Poll::Pending };
+            }
+            match source.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    self.bytes += chunk.len() as u64;
+                    match self.follow.pass(&chunk) {
+                        Ok(()) => inspect.push(&chunk),
+                        Err(too_large) => {
+                            inspect.push(&chunk[..too_large.before.unwrap_or(0)]);
+                            inspect.end(Last::TooLarge(too_large));
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => inspect.end(Last::Failed(error)),
+                Poll::Ready(None) => inspect.end(Last::End),
+                Poll::Pending if inspect.send_out(source, far) => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Pumped::SinkClosed),
+            }
         }
     }
 
     /// Hands on what is held, whether there is room or not: trailers are to follow it.
     pub(crate) fn flush(&mut self, source: &mut RecvStream, sink: &mut SendStream<Queued>, queue: &Rc<Queue>) {
+        let mut far = FarSide { sink, queue, sent: |_: &Bytes| {} };
         // A far side that is closed needs no trailers either.
-        self.held.send_all(source, &mut FarSide { sink, queue, sent: |_: &Bytes| {} });
+        match &mut self.inspect {
+            Some(inspect) => inspect.flush(source, &mut far),
+            None => _ = self.held.send_all(source, &mut far),
+        }
     }
 
     /// Takes a chunk in, and says how the direction ends if it ends with it.
@@ -157,11 +174,6 @@ impl<'a> Pump<'a> {
             self.held.send_all(source, far);
             return Some(Pumped::TooLarge(too_large));
         }
-        if let Some(inspect) = &mut self.inspect {
-            inspect.buffer.extend_from_slice(&chunk);
-            release(source, chunk.len());
-            return None;
-        }
         self.held.push(chunk);
         let open = if end { self.held.send_all_and_end(source, far) } else { self.held.send_whole(source, far) };
         match open {
@@ -181,6 +193,20 @@ impl<'a> Pump<'a> {
         }
         self.held.push(rest);
         if self.held.send_all(source, far) { Pumped::Boundary } else { Pumped::SinkClosed }
+    }
+}
+
+/// The end of a stream all of whose DATA has been handed on.
+pub(super) fn poll_end<F: FnMut(&Bytes)>(
+    cx: &mut Context<'_>,
+    source: &mut RecvStream,
+    far: &mut FarSide<'_, F>,
+) -> Poll<Pumped> {
+    match ready!(source.poll_trailers(cx)) {
+        Ok(Some(trailers)) => Poll::Ready(Pumped::Trailers(trailers)),
+        Ok(None) if far.send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
+        Ok(None) => Poll::Ready(Pumped::SinkClosed),
+        Err(error) => Poll::Ready(Pumped::SourceFailed(error)),
     }
 }
 
@@ -209,42 +235,5 @@ impl<F: FnMut(&Bytes)> FarSide<'_, F> {
     pub(super) fn send(&mut self, bytes: Bytes, end: bool) -> bool {
         (self.sent)(&bytes);
         self.sink.send_data(self.queue.push(bytes), end).is_ok()
-    }
-}
-
-// === impl Inspect ===
-
-impl Inspect<'_> {
-    /// Runs the filters over every whole message in the buffer. Ready when more bytes are needed.
-    fn poll<F: FnMut(&Bytes)>(&mut self, cx: &mut Context<'_>, far: &mut FarSide<'_, F>) -> Poll<Result<bool, Status>> {
-        loop {
-            if let Some(running) = &mut self.running {
-                let message = match ready!(running.result.as_mut().poll(cx)) {
-                    Ok(message) => message,
-                    Err(status) => return Poll::Ready(Err(status)),
-                };
-                let Ok(length) = u32::try_from(message.len()) else {
-                    let text = "a filter made a message of 4 GiB or more";
-                    return Poll::Ready(Err(Status::new(weir_filter::Code::Internal, text)));
-                };
-                let mut framed = BytesMut::with_capacity(PREFIX + message.len());
-                framed.put_u8(running.flag);
-                framed.put_u32(length);
-                framed.put(message);
-                self.running = None;
-                if !far.send(framed.freeze(), false) {
-                    return Poll::Ready(Ok(false));
-                }
-            }
-            let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Poll::Ready(Ok(true)) };
-            let (flag, length) = (prefix[0], message::length(prefix));
-            if self.buffer.len() < PREFIX + length {
-                return Poll::Ready(Ok(true));
-            }
-            let message = self.buffer.split_to(PREFIX + length).freeze().slice(PREFIX..);
-            let (chain, call, direction) = (self.chain, self.call, self.direction);
-            let result = Box::pin(chain.message(call, direction, message, flag & 1 != 0));
-            self.running = Some(Running { flag, result });
-        }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Record {
 pub(crate) struct Notes {
     /// Somebody reads the access log: what only it tells is noted.
     is_logged: bool,
-    pub(crate) endpoint: Option<Arc<str>>,
+    endpoint: Option<Arc<str>>,
     pub(crate) upstream_status: Option<Code>,
     /// `grpc-message` beside a status other than OK, as it was on the wire.
     upstream_message: Option<HeaderValue>,
@@ -48,16 +48,25 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
+    /// An attempt at this endpoint begins.
+    pub(crate) fn attempt(&mut self, endpoint: &Arc<str>) {
+        self.attempts += 1;
+        if self.is_logged {
+            self.endpoint = Some(endpoint.clone());
+        }
+    }
+
     /// Notes the status in a response's trailers, or in a trailers-only head.
     pub(crate) fn heard(&mut self, trailers: &HeaderMap) {
+        if !self.is_logged {
+            return;
+        }
         self.upstream_status = status::read(trailers);
         if self.upstream_status != Some(Code::Ok) {
             self.upstream_message = trailers.get(status::GRPC_MESSAGE).cloned();
         }
     }
-}
 
-impl Notes {
     /// A part of the response's messages goes out now.
     pub(crate) fn message_sent(&mut self) {
         if self.is_logged {

@@ -4,11 +4,13 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use h2::RecvStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use weir_filter::{Code, Ending, Status};
 
 use super::client::{Client, Left};
 use crate::drain::Listening;
+use crate::status;
 
 /// Why a call ends before its backend ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +64,19 @@ impl Watch {
 }
 
 impl Interrupt {
+    /// The same, with what the request's stream tells about a client that has left.
+    pub(crate) fn told_by(self, request: &mut RecvStream) -> Interrupt {
+        match self {
+            Interrupt::Left(left) => Interrupt::Left(left.told_by(request)),
+            Interrupt::Deadline | Interrupt::Cut => self,
+        }
+    }
+
     pub(crate) fn ending(self) -> Ending {
         match self {
             Interrupt::Left(Left::Cancelled) => Ending::ClientCancel,
             Interrupt::Left(Left::Gone) => Ending::ClientGone,
+            Interrupt::Left(Left::Broke(_)) => Ending::Gateway,
             Interrupt::Deadline => Ending::Deadline,
             Interrupt::Cut => Ending::Drain,
         }
@@ -74,7 +85,11 @@ impl Interrupt {
     /// What the client is told, if it is still there.
     pub(crate) fn status(self) -> Status {
         match self {
-            Interrupt::Left(_) => Status::new(Code::Cancelled, ""),
+            Interrupt::Left(Left::Broke(reason)) => {
+                let text = format!("the request broke HTTP/2, and was reset: {reason}");
+                Status::new(status::of_reset(reason), text)
+            }
+            Interrupt::Left(Left::Cancelled | Left::Gone) => Status::new(Code::Cancelled, ""),
             Interrupt::Deadline => Status::new(Code::DeadlineExceeded, "deadline exceeded at the gateway"),
             Interrupt::Cut => Status::new(Code::Unavailable, "the gateway is shutting down"),
         }
