@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::call::{self, Client, Shared};
 use crate::config::plan;
@@ -91,7 +91,7 @@ async fn accept(
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
     let mut limit = Box::pin(sleep(HANDSHAKE));
     let mut draining = false;
-    let h2 = poll_fn(|cx| {
+    let shaken = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
         match Greeting::read(cork.first_bytes()) {
             // What h2 has to say waits until somebody is there who understands it.
@@ -100,11 +100,7 @@ async fn accept(
                 // An error shows when h2 reads or writes next.
                 let _ = cork.poll_uncork(cx);
             }
-            foreign => {
-                cork.say_instead(if foreign == Greeting::Http1 { TO_HTTP1.as_bytes() } else { &[] });
-                let _ = cork.poll_uncork(cx);
-                return Poll::Ready(Err(End::Foreign(foreign)));
-            }
+            foreign => return Poll::Ready(Err(End::Foreign(foreign))),
         }
         if shaken.is_ready() {
             return shaken.map_err(End::Http2);
@@ -116,7 +112,13 @@ async fn accept(
         }
         limit.as_mut().poll(cx).map(|()| Err(End::Silent))
     })
-    .await?;
+    .await;
+    if let Err(End::Foreign(greeting)) = shaken {
+        let answer = if greeting == Greeting::Http1 { TO_HTTP1.as_bytes() } else { &[] };
+        // Whether it hears the answer is up to the client; what counts is said in the log and the metrics.
+        let _ = timeout(GOODBYE, cork.turn_away(answer)).await;
+    }
+    let h2 = shaken?;
     let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
     let timers = Timers::new(&listener.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
@@ -342,7 +344,7 @@ mod tests {
             calls += 1;
             guard(move || {
                 assert!(calls > 1, "a bug");
-                client.send_head(Response::new(()), true);
+                client.send_head(Response::new(()), true).expect("a head that h2 takes");
                 Some(client)
             });
         }

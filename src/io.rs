@@ -10,6 +10,7 @@ mod queue;
 mod turns;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -108,14 +109,6 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         self.inner.borrow().first
     }
 
-    /// Puts `bytes` in the place of all that has not left yet.
-    pub(crate) fn say_instead(&self, bytes: &[u8]) {
-        let mut inner = self.inner.borrow_mut();
-        inner.out.clear();
-        inner.written = 0;
-        inner.out.extend_from_slice(bytes);
-    }
-
     /// Adds a whole frame of our own behind what h2 has written in this turn. False when h2 is in the middle of a frame,
     /// where it would be taken for a part of that.
     pub(crate) fn push_frame(&self, frame: &[u8]) -> bool {
@@ -125,6 +118,29 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
             inner.out.extend_from_slice(frame);
         }
         between_frames
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
+    /// Says `bytes` in the place of all that has not left yet, closes our side, and reads on until the peer closes its own:
+    /// a socket that is closed with something unread takes back what was said.
+    pub(crate) async fn turn_away(&self, bytes: &[u8]) -> io::Result<()> {
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.out.clear();
+            inner.written = 0;
+            inner.out.extend_from_slice(bytes);
+        }
+        poll_fn(|cx| self.poll_uncork(cx)).await?;
+        poll_fn(|cx| Pin::new(&mut self.inner.borrow_mut().socket).poll_shutdown(cx)).await?;
+        let mut unheard = [0; 512];
+        loop {
+            let mut buffer = ReadBuf::new(&mut unheard);
+            poll_fn(|cx| Pin::new(&mut self.inner.borrow_mut().socket).poll_read(cx, &mut buffer)).await?;
+            if buffer.filled().is_empty() {
+                return Ok(());
+            }
+        }
     }
 }
 
