@@ -105,9 +105,18 @@ fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<
             Ok(text) => page(StatusCode::OK, "application/yaml", text),
             Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         },
-        _ => page(StatusCode::OK, TEXT, "/metrics\n/ready\n/live\n/clusters\n/config\n".into()),
+        _ => page(StatusCode::OK, TEXT, INDEX.into()),
     }
 }
+
+/// What `/` says. Each line begins with a path, for whoever reads it with a program.
+const INDEX: &str = "\
+/metrics   Prometheus
+/ready     503 while draining
+/live      200 while the process answers
+/clusters  endpoints and their health, JSON
+/config    what runs, YAML
+";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 

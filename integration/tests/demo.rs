@@ -87,7 +87,11 @@ fn it_serves_until_ctrl_c() -> Result<()> {
         std::net::TcpStream::connect(address).with_context(|| address.to_owned())?;
     }
     demo.wait_line("Ctrl-C", |line| line.contains("Ctrl-C").then_some(()))?;
+    // The program need not be on the PATH.
+    let again = format!("  {} run -c weir.yaml", weir_binary()?.display());
+    demo.wait_line(&again, |line| (line == again).then_some(()))?;
     demo.signal("INT")?;
+    demo.wait_line("stopped", |line| (line == "stopped").then_some(()))?;
     let status = demo.wait()?;
     ensure!(status.code() == Some(0), "{status}\n{}", demo.lines().join("\n"));
     Ok(())

@@ -105,11 +105,13 @@ fn every_test_that_a_document_names_exists() -> Result<()> {
 #[test]
 fn the_readmes_configuration_is_one_that_check_accepts() -> Result<()> {
     let readme = fs::read_to_string(root().join("README.md"))?;
-    let (_, rest) = readme.split_once("```yaml\n").context("the README shows no YAML")?;
-    let (yaml, _) = rest.split_once("```").context("the YAML has no end")?;
-    let config = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-    fs::write(config.path(), yaml)?;
-    let check = Command::new(weir_binary()?).arg("check").arg("-c").arg(config.path()).output()?;
-    ensure!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    let blocks: Vec<_> = readme.split("```yaml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
+    let [whole, more] = blocks[..] else { anyhow::bail!("not two blocks of YAML: {blocks:?}") };
+    for yaml in [whole.to_owned(), format!("{whole}{more}")] {
+        let config = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+        fs::write(config.path(), yaml)?;
+        let check = Command::new(weir_binary()?).arg("check").arg("-c").arg(config.path()).output()?;
+        ensure!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    }
     Ok(())
 }

@@ -133,3 +133,46 @@ fn a_mistake_in_the_filters_configuration_is_shown_with_its_line() -> Result<()>
     }
     Ok(())
 }
+
+/// What docs/filters.md tells people to write, far from this workspace and what a member of it inherits.
+#[test]
+fn the_documented_manifest_stands_alone() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let page = std::fs::read_to_string(root.join("docs/filters.md"))?;
+    let manifest = page.split_once("```toml\n").and_then(|(_, rest)| Some(rest.split_once("```")?.0));
+    let manifest = local(manifest.context("docs/filters.md shows no manifest")?, &root)?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("Cargo.toml"), manifest)?;
+    // The versions of this workspace: they are on this machine, and already built.
+    std::fs::copy(root.join("Cargo.lock"), folder.path().join("Cargo.lock"))?;
+    std::fs::create_dir(folder.path().join("src"))?;
+    for source in ["main.rs", "tenant.rs"] {
+        let from = samples().join("custom-filter/src").join(source);
+        std::fs::copy(&from, folder.path().join("src").join(source)).with_context(|| from.display().to_string())?;
+    }
+    let mut check = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    check.args(["check", "--offline"]).current_dir(folder.path());
+    check.env("CARGO_TARGET_DIR", target()?).env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    let output = check.output().with_context(|| format!("starting {check:?}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{check:?}: {}; `cargo fetch` gets what is missing\n{stderr}", output.status);
+    Ok(())
+}
+
+/// The manifest with this checkout in the place of the published repository.
+fn local(manifest: &str, root: &Path) -> Result<String> {
+    const PUBLISHED: &str = concat!("git = \"", env!("CARGO_PKG_REPOSITORY"), "\"");
+    ensure!(manifest.matches(PUBLISHED).count() == 2, "not two dependencies on {PUBLISHED}:\n{manifest}");
+    let path = |folder: PathBuf| format!("path = {:?}", folder.display().to_string());
+    let line = |line: &str| {
+        let folder = if line.starts_with("weir-filter ") { root.join("filters/api") } else { root.to_owned() };
+        line.replace(PUBLISHED, &path(folder)) + "\n"
+    };
+    Ok(manifest.lines().map(line).collect())
+}
+
+/// The target folder of the running test, wherever it was put: what is built there is not built again.
+fn target() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    Ok(test.ancestors().nth(3).context("a test lies in TARGET/PROFILE/deps")?.to_owned())
+}

@@ -67,10 +67,11 @@ async fn show(registry: &Registry, args: &DemoArgs) -> Result<ExitCode, DemoErro
     let reports = calls::four_kinds(([127, 0, 0, 1], ports.gateway).into()).await?;
     print(&format!("One call of each kind through it:\n\n{}\n", table::render(&reports)));
     if !args.once {
-        print(&next_steps(ports));
+        print(&next_steps(ports, &program()));
         stop.next().await;
     }
     let drained = gateway.drain(async move { stop.next().await }).await;
+    eprintln!("stopped");
     Ok(match drained.cut {
         _ if !reports.iter().all(Report::is_right) => ExitCode::from(EXIT_WRONG),
         0 => ExitCode::SUCCESS,
@@ -105,7 +106,12 @@ fn reserve(owner: &'static str, wanted: u16) -> Result<Reserved, DemoError> {
     Ok(reserved)
 }
 
-fn next_steps(ports: Ports) -> String {
+/// This program as whoever started it can start it again: it need not be on the PATH.
+fn program() -> String {
+    std::env::args_os().next().map_or_else(|| "weir".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn next_steps(ports: Ports, program: &str) -> String {
     let Ports { gateway, backend, admin } = ports;
     format!(
         "\
@@ -118,7 +124,7 @@ Serving until Ctrl-C. What to type next:
 To keep the gateway, save the configuration above as weir.yaml, put your own server's port in place of {backend}, and
 start it with
 
-  weir run -c weir.yaml
+  {program} run -c weir.yaml
 
 "
     )

@@ -1,15 +1,18 @@
 //! Active health checks, once a process, on the control runtime.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tonic::Status;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use weir_filter::Code;
 
 use super::{Cluster, Endpoint};
 use crate::config::plan::{HealthCheck, Probe};
@@ -158,12 +161,23 @@ impl Prober {
             Prober::Grpc { client, service } => {
                 let request = HealthCheckRequest { service: service.clone() };
                 let client = client.as_mut().map_err(|error| error.clone())?;
-                let answer = client.check(request).await.map_err(|status| status.to_string())?.into_inner();
+                let answer = client.check(request).await.map_err(|status| reason(&status))?.into_inner();
                 match answer.status() {
                     ServingStatus::Serving => Ok(()),
                     other => Err(other.as_str_name().to_owned()),
                 }
             }
+        }
+    }
+}
+
+/// Why a check failed, in a line: the root of it where there was no answer, else what the backend said.
+fn reason(status: &Status) -> String {
+    match std::iter::successors(status.source(), |error| (**error).source()).last() {
+        Some(root) => root.to_string(),
+        None => {
+            let code = Code::from_number(status.code() as u8).map_or("status", Code::name);
+            format!("{code} {}", status.message()).trim_end().to_owned()
         }
     }
 }
@@ -192,5 +206,15 @@ mod tests {
         expected[5] = Some(false);
         expected[9] = Some(true);
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn a_reason_is_the_root_of_it_or_what_the_backend_said() {
+        let answered = Status::unimplemented("unknown service");
+        assert_eq!(reason(&answered), "UNIMPLEMENTED unknown service");
+        assert_eq!(reason(&Status::unavailable("")), "UNAVAILABLE");
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let wrapped = std::io::Error::other(std::io::Error::other(refused));
+        assert_eq!(reason(&Status::from_error(Box::new(wrapped))), "connection refused");
     }
 }
