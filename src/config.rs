@@ -26,6 +26,7 @@ mod scalar;
 mod schema;
 mod size;
 mod suggest;
+mod syntax;
 pub(crate) mod trail;
 pub(crate) mod tree;
 mod unknown;

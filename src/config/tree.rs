@@ -12,6 +12,7 @@ use super::env::{Env, expand};
 use super::findings::Findings;
 use super::place::Place;
 use super::scalar::Scalar;
+use super::syntax;
 
 /// Deeper than any configuration, and shallow enough for the stack of a thread.
 const DEEPEST: usize = 64;
@@ -160,12 +161,6 @@ impl From<Diagnostic> for Fatal {
     }
 }
 
-impl From<ScanError> for Fatal {
-    fn from(error: ScanError) -> Fatal {
-        Diagnostic::new(at(*error.marker(), 1), format!("not valid YAML: {}", error.info())).into()
-    }
-}
-
 struct Builder<'a> {
     parser: Parser<'a, StrInput<'a>>,
     lines: Vec<&'a str>,
@@ -178,9 +173,13 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), Fatal> {
         match self.parser.next_event() {
-            Some(event) => Ok(event?),
+            Some(event) => event.map_err(|error| self.explained(&error)),
             None => Err(Diagnostic::new(Place::FILE, "not valid YAML: the text ends too early").into()),
         }
+    }
+
+    fn explained(&self, error: &ScanError) -> Fatal {
+        syntax::explain(&self.lines, at(*error.marker(), 1), error.info()).into()
     }
 
     fn document(&mut self) -> Result<Node, Fatal> {
