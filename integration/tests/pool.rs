@@ -12,8 +12,8 @@ use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::bare::{Bare, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, Orders};
 use weir_integration::peers::client::{Client, METHOD, Open};
+use weir_integration::peers::eventually;
 use weir_integration::peers::setup::Setup;
-use weir_integration::peers::{eventually, framed};
 use weir_integration::server::free_address;
 
 const WAITING: &str = "weir_calls_waiting{cluster=\"echo\"}";
@@ -179,6 +179,9 @@ async fn bursts_of_cancels_at_the_backends_limit() -> Result<()> {
 /// The backend takes some of a write, reads it, and is gone. What it has read is not sent again; what had not left is.
 #[tokio::test]
 async fn requests_of_a_half_written_cork_are_not_sent_again() -> Result<()> {
+    // Twice what the sockets between the two hold.
+    const CALLS: usize = 1900;
+    const PAD: usize = 4000;
     let bare = Bare::with_receive_buffer(8 << 10)?;
     let address = bare.address;
     let setup = Setup::new().admin().route("prefix: /", "echo");
@@ -194,20 +197,22 @@ async fn requests_of_a_half_written_cork_are_not_sent_again() -> Result<()> {
     peer.settings(&[(MAX_CONCURRENT_STREAMS, 5000), (INITIAL_WINDOW_SIZE, 1 << 20)]).await?;
     peer.widen(1 << 29).await?;
     drop(bare);
-    let message = framed(&[b'x'; 8000]);
-    for id in 0..1400_usize {
-        let mut call = clients[id % 2].open(METHOD, &[("x-id", &id.to_string())]).await?;
-        call.send.send_data(message.clone(), true)?;
+    // Metadata is nearly all of a call, so that a write that stops anywhere stops between many HEADERS.
+    let pad = "p".repeat(PAD);
+    for id in 1..CALLS {
+        let metadata = [("x-id", id.to_string()), ("x-pad", format!("{id}{pad}"))];
+        let metadata = metadata.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let mut call = clients[id % 2].open(METHOD, &metadata).await?;
+        call.message(b"abc", true)?;
         calls.push(call);
-        if id % 8 == 7 {
-            // Several calls in a turn of the gateway's, and more than one turn.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        if id % 100 == 0 {
+            tokio::task::yield_now().await;
         }
     }
-    gateway.wait_metric(IN_FLIGHT, |calls| calls == 1401.0).await?;
+    gateway.wait_metric(IN_FLIGHT, |calls| calls == CALLS as f64).await?;
     gateway.process.signal("STOP")?;
     let left = peer.drain().await?;
-    ensure!(left.len() < 1400 * message.len(), "the sockets held everything");
+    ensure!(left.len() < CALLS * PAD * 3 / 4, "the sockets held everything");
     peer.break_off()?;
     let before = requests_in(left).await?;
     let backend = Backend::start_on(address).await?;
