@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub mod backend;
+pub mod bare;
 pub mod client;
 pub mod page;
 pub mod script;

@@ -149,6 +149,35 @@ async fn calls_follow_a_change_of_the_answer() {
     }
 }
 
+/// The endpoint accepts and never speaks, and then DNS names another.
+#[tokio::test(flavor = "multi_thread")]
+async fn call_that_waits_for_an_endpoint_that_leaves_goes_to_the_new_one() {
+    let mut backends = neighbours(2).await;
+    let old = backends.remove(0).address;
+    // The port is free once the backend's task has let go of it.
+    let mute = eventually("the port is free", async || Ok(std::net::TcpListener::bind(old).ok())).await.unwrap();
+    let names = Names::new(&format!("127.0.0.1 {NAME}"));
+    let keys = ", connect_timeout: 10m, dns_refresh_rate: 20ms";
+    let gateway = names.start(&cluster("StrictDNS", NAME, old.port(), keys).admin(), 1);
+    let client = client(&gateway).await;
+    let mut waits = client.open(METHOD, &[]).await.unwrap();
+    waits.message(b"abc", true).unwrap();
+    gateway.wait_metric("weir_calls_waiting{cluster=\"named\"}", |calls| calls == 1.0).await.unwrap();
+
+    names.set(&format!("127.0.0.2 {NAME}"));
+    let admin = gateway.admin().unwrap();
+    eventually("the endpoint changes", async || {
+        Ok(page::get(admin, "/clusters").await?.body.contains("127.0.0.2").then_some(()))
+    })
+    .await
+    .unwrap();
+    // A worker takes the change up with the next call.
+    assert_eq!(client.call(METHOD, &[]).await.unwrap().status(), Some(0));
+    assert_eq!(waits.answer().await.unwrap().status(), Some(0));
+    assert_eq!(backends[0].seen().calls.len(), 2);
+    drop(mute);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn last_good_answer_stays_when_dns_fails() {
     let backends = neighbours(1).await;
