@@ -48,7 +48,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(1 << 20);
         let mut builder = h2::client::Builder::new();
         let handshake = builder.initial_max_send_streams(1).handshake::<_, Bytes>(near);
-        let (client, server) = tokio::join!(handshake, h2::server::handshake(far));
+        let (client, server) = tokio::join!(handshake, h2::server::Builder::new().handshake::<_, Bytes>(far));
         let ((mut send, connection), mut server) = (client.expect("a client"), server.expect("a server"));
 
         let mut malformed = request();
