@@ -342,7 +342,7 @@ mod tests {
             calls += 1;
             guard(move || {
                 assert!(calls > 1, "a bug");
-                client.send_head(Response::new(()), true);
+                client.send_head(Response::new(()), true).expect("an open stream");
                 Some(client)
             });
         }
