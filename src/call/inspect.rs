@@ -258,8 +258,7 @@ mod tests {
     /// A response's two ends. Whoever reads it opens no window.
     async fn response() -> (SendStream<Queued>, RecvStream) {
         let (near, far) = tokio::io::duplex(1 << 20);
-        let server = h2::server::Builder::new();
-        let client = h2::client::Builder::new();
+        let (client, server) = (h2::client::Builder::new(), h2::server::Builder::new());
         let (client, server) = tokio::join!(client.handshake::<_, Bytes>(near), server.handshake::<_, Queued>(far));
         let ((mut send, connection), mut server) = (client.expect("a client"), server.expect("a server"));
         spawn_local(connection);

@@ -59,7 +59,7 @@ impl<'t> Text<'t> {
         let lines = || self.lines.iter().enumerate().map(|(index, text)| Line::new(index, text));
         let mut tabs = lines().filter_map(|line| line.tab());
         let place = if complaint.contains("tab") {
-            let nearest = tabs.clone().filter(|place| place.line <= self.mark.line).last();
+            let nearest = tabs.clone().rfind(|place| place.line <= self.mark.line);
             nearest.or_else(|| tabs.next())?
         } else {
             self.above.as_ref().and_then(Line::tab).or_else(|| self.here.as_ref().and_then(Line::tab))?
