@@ -48,17 +48,31 @@ use trail::Trail;
 /// Everything that is wrong with it, or that it cannot be read.
 pub fn load(path: &Path, registry: &Registry, env: Env<'_>) -> Result<Plan, Diagnostics> {
     let name = path.display().to_string();
-    match std::fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => load_text(&text, &name, registry, env),
-        Ok(Err(error)) => {
-            let message = format!("the file is not UTF-8 from byte {} on", error.utf8_error().valid_up_to());
-            Err(Diagnostics::new(&name, "", vec![Diagnostic::new(Place::FILE, message)]))
-        }
+    match std::fs::read(path) {
+        Ok(bytes) => match std::str::from_utf8(&bytes) {
+            Ok(text) => load_text(text, &name, registry, env),
+            Err(error) => Err(not_utf8(&bytes, error.valid_up_to(), &name)),
+        },
         Err(error) => {
             let message = format!("the configuration cannot be read: {error}");
             Err(Diagnostics::new(&name, "", vec![Diagnostic::new(Place::FILE, message)]))
         }
     }
+}
+
+/// What to say of a file that is text up to `valid` and no further.
+fn not_utf8(bytes: &[u8], valid: usize, name: &str) -> Diagnostics {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let error = Diagnostic::new(Place::FILE, "the file is UTF-16").label("save it as UTF-8");
+        return Diagnostics::new(name, "", vec![error]);
+    }
+    let before = String::from_utf8_lossy(&bytes[..valid]);
+    let number = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+    let line = number(before.matches('\n').count());
+    let column = number(before.rsplit('\n').next().map_or(0, |text| text.chars().count()));
+    let error = Diagnostic::new(Place { line, column, length: 1 }, "the file is not UTF-8");
+    let error = error.label(format!("the byte 0x{:02X}; save the file as UTF-8", bytes[valid]));
+    Diagnostics::new(name, &String::from_utf8_lossy(bytes), vec![error])
 }
 
 /// Reads and checks a text, as if it came from a file of this name.
