@@ -24,6 +24,7 @@ mod problem;
 pub(crate) mod read;
 mod scalar;
 mod schema;
+mod shape;
 mod size;
 mod suggest;
 mod syntax;
@@ -40,6 +41,11 @@ pub use schema::schema;
 use findings::Findings;
 use read::{Held, Reader};
 use trail::Trail;
+
+/// Keys that a bootstrap of Envoy has and a configuration of Pixiu has not.
+const ENVOY: [&str; 4] = ["typed_config", "@type", "load_assignment", "virtual_hosts"];
+
+const ENVOY_CLOSING: &str = "this looks like an Envoy bootstrap; Weir reads Pixiu's form: see conf/";
 
 /// Reads and checks a file.
 ///
@@ -82,15 +88,19 @@ fn not_utf8(bytes: &[u8], valid: usize, name: &str) -> Diagnostics {
 /// Everything that is wrong with it.
 pub fn load_text(text: &str, name: &str, registry: &Registry, env: Env<'_>) -> Result<Plan, Diagnostics> {
     let findings = Findings::new(name);
-    let plan = tree::parse(text, env, &findings).and_then(|root| {
+    let root = tree::parse(text, env, &findings);
+    let plan = root.as_ref().and_then(|root| {
         let reader = Reader::new(&findings);
-        let file = reader.read(&Held { node: &root, trail: Trail::default() })?;
+        let file = reader.read(&Held { node: root, trail: Trail::default() })?;
         Some(check::plan(&file, root.place, &reader, registry))
     });
     let (errors, notices) = findings.into_parts();
     match plan {
         Some(plan) if errors.is_empty() => Ok(Plan { notices, ..plan }),
-        _ => Err(Diagnostics::new(name, text, errors)),
+        _ => {
+            let is_envoy = root.is_some_and(|root| root.has_key(&|key| ENVOY.contains(&key)));
+            Err(Diagnostics::new(name, text, errors).closing(is_envoy.then_some(ENVOY_CLOSING)))
+        }
     }
 }
 

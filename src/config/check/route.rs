@@ -105,8 +105,10 @@ impl Checker<'_, '_> {
             (Some(prefix), None) => (prefix, pattern::prefix),
             (None, Some(path)) => (path, pattern::path),
             (None, None) => {
-                let what = scope.key("match", at).what;
-                self.error(Diagnostic::new(at.key, format!("missing key `prefix` or `path` in {what}")));
+                if !["prefix", "path"].iter().any(|key| self.findings.is_guessed(at.place, key)) {
+                    let what = scope.key("match", at).what;
+                    self.error(Diagnostic::new(at.key, format!("missing key `prefix` or `path` in {what}")));
+                }
                 return None;
             }
         };
