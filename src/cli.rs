@@ -14,6 +14,7 @@ use crate::config::{self, Diagnostics, Plan};
 use crate::registry::Registry;
 
 mod check;
+mod command;
 mod completions;
 mod demo;
 mod log;
@@ -29,21 +30,9 @@ pub const EXIT_START: u8 = 3;
 /// The drain ended with calls cut.
 pub const EXIT_CUT: u8 = 4;
 
-const EXAMPLES: &str = "\
-Examples:
-  weir demo                          see it work, with nothing to set up
-  weir check -c gateway.yaml         find every mistake in a configuration
-  weir run -c gateway.yaml           serve
-  weir run -c gateway.yaml --workers 2 --log debug
-  weir schema > weir.schema.json     for an editor that completes and explains keys
-  weir completions bash > /etc/bash_completion.d/weir
-
-Exit status: 0 all well; 1 the configuration is wrong or cannot be read, or a call of the demo
-came back wrong; 2 wrong usage; 3 could not start; 4 the drain ended with calls cut.";
-
 /// A transparent gateway for gRPC: every stream passes, measured and steered.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "weir", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -70,21 +59,21 @@ enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// The configuration file.
-    #[arg(short, long, env = "WEIR_CONFIG", value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
     /// Worker threads, 1 to 1024. Default: what the file says, else one for each CPU that the process may use.
-    #[arg(long, env = "WEIR_WORKERS", value_name = "N", value_parser = workers)]
+    #[arg(long, value_name = "N", value_parser = workers)]
     pub workers: Option<NonZeroUsize>,
     /// What to log: trace, debug, info, warn, error, off, or a list such as `info,weir::cluster=debug`. Default: what
     /// the file says, else info.
-    #[arg(long, env = "WEIR_LOG", value_name = "LEVEL", value_parser = config::log_filter)]
+    #[arg(long, value_name = "LEVEL", value_parser = config::log_filter)]
     pub log: Option<String>,
 }
 
 #[derive(Args, Clone, Debug)]
 struct CheckArgs {
     /// The configuration file.
-    #[arg(short, long, env = "WEIR_CONFIG", value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
 }
 
@@ -101,7 +90,7 @@ pub struct DemoArgs {
 /// A binary with filters of its own registers them with [`Registry::builtin`] and calls this from its `main`.
 #[must_use]
 pub fn run(registry: Registry) -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command::parse() {
         Ok(cli) => cli,
         Err(error) => {
             // What cannot be written to a closed terminal needs no report there.
@@ -175,12 +164,10 @@ fn workers(text: &str) -> Result<NonZeroUsize, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::Cli;
+    use super::command;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command::command("weir").debug_assert();
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -36,6 +37,15 @@ fn check_says_on_stdout_what_a_right_file_holds() {
     assert_eq!(outcome.status, 0);
     assert_eq!(outcome.stdout, "conf/minimal.yaml: ok, 1 listener, 1 route, 1 cluster, 0 notices\n");
     assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn a_file_that_is_written_for_weir_hears_nothing_of_pixiu() {
+    for file in ["conf/health.yaml", "conf/full.yaml"] {
+        let outcome = weir(&["check", "-c", file], &[]);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{file}");
+        assert!(outcome.stdout.ends_with(", 0 notices\n"), "{}", outcome.stdout);
+    }
 }
 
 #[test]
@@ -97,6 +107,40 @@ fn the_environment_stands_in_for_a_flag() {
         let outcome = weir(&["run", "-c", "conf/minimal.yaml"], &[(name, value)]);
         assert_eq!(outcome.status, 2, "{name}={value}");
     }
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let nothing = [("WEIR_LOG", ""), ("WEIR_WORKERS", ""), ("WEIR_CONFIG", "")];
+    let outcome = weir(&["run", "-c", "no/such.yaml"], &nothing);
+    assert_eq!(outcome.status, 1, "{}", outcome.stderr);
+    let outcome = weir(&["check"], &nothing);
+    assert_eq!(outcome.status, 2, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("or set WEIR_CONFIG"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_error_names_the_variable_or_the_flag_that_it_comes_from() {
+    for (name, value) in [("WEIR_WORKERS", "0"), ("WEIR_LOG", "loud")] {
+        let stderr = weir(&["run", "-c", "conf/minimal.yaml"], &[(name, value)]).stderr;
+        let said = format!("error: invalid value '{value}' for 'the environment variable {name}': ");
+        assert!(stderr.starts_with(&said), "{stderr}");
+    }
+    let stderr = weir(&["run", "-c", "conf/minimal.yaml", "--log", "quiet"], &[("WEIR_LOG", "loud")]).stderr;
+    assert!(stderr.starts_with("error: invalid value 'quiet' for '--log <LEVEL>': "), "{stderr}");
+}
+
+#[test]
+fn a_binary_of_ones_own_speaks_of_itself_by_its_name() {
+    let own = |argument: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let output = command.arg0("/opt/acme/acme-gateway").args(argument).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(own(&["--version"]), format!("acme-gateway (Weir {})\n", env!("CARGO_PKG_VERSION")));
+    let help = own(&["--help"]);
+    assert!(help.contains("  acme-gateway run -c gateway.yaml  ") && !help.contains("  weir "), "{help}");
+    assert!(own(&["completions", "fish"]).contains("complete -c acme-gateway "));
 }
 
 /// The words of `ready: ...` about workers, of a gateway that is ended then.

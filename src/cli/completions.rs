@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, print};
+use super::command::{command, own_name};
+use super::print;
 
 pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "weir", &mut script);
+    let name = own_name();
+    clap_complete::generate(shell, &mut command(name), name, &mut script);
     print(&String::from_utf8_lossy(&script))
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::diagnostic::Diagnostic;
 use super::file::File;
 use super::findings::Findings;
-use super::located::At;
+use super::located::{At, Ignored};
 use super::place::Place;
 use super::plan::Plan;
 use super::read::Reader;
@@ -60,8 +60,16 @@ impl Checker<'_, '_> {
         self.findings.notice(place, text);
     }
 
-    /// A notice for a key that is accepted and has no effect.
-    fn no_effect<T>(&self, key: &str, field: Option<&At<T>>, why: &str) {
+    /// A notice for a key of Pixiu that is accepted and has no effect.
+    fn no_effect(&self, key: &str, field: Option<&At<Ignored>>, why: &str) {
+        if field.is_some() {
+            self.findings.comes_from_pixiu();
+        }
+        self.useless(key, field, why);
+    }
+
+    /// A notice for a key that has no effect where it stands.
+    fn useless<T>(&self, key: &str, field: Option<&At<T>>, why: &str) {
         if let Some(field) = field {
             self.notice(field.key, format!("`{key}` has no effect: {why}"));
         }

@@ -61,6 +61,8 @@ pub struct Diagnostics {
     file: String,
     source: String,
     list: Vec<Diagnostic>,
+    /// What the errors add up to.
+    closing: Option<&'static str>,
 }
 
 impl Diagnostics {
@@ -68,7 +70,12 @@ impl Diagnostics {
     pub(crate) fn new(file: &str, source: &str, mut list: Vec<Diagnostic>) -> Diagnostics {
         list.sort_by(|a, b| (a.place, &a.message).cmp(&(b.place, &b.message)));
         list.dedup();
-        Diagnostics { file: file.to_owned(), source: source.to_owned(), list }
+        Diagnostics { file: file.to_owned(), source: source.to_owned(), list, closing: None }
+    }
+
+    /// The same, with a last word about all of them.
+    pub(crate) fn closing(self, closing: Option<&'static str>) -> Diagnostics {
+        Diagnostics { closing, ..self }
     }
 
     /// The file's name as it was given.
@@ -95,7 +102,7 @@ impl fmt::Display for Diagnostics {
             }
             block(f, &self.file, &lines, diagnostic)?;
         }
-        Ok(())
+        self.closing.map_or(Ok(()), |closing| writeln!(f, "\nnote: {closing}"))
     }
 }
 

@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use super::findings::Findings;
 use super::located::Raw;
 use super::place::Place;
-use super::suggest::closest;
 use super::trail::Trail;
 use super::tree::{Entry, Node};
 use super::unknown;
@@ -97,9 +96,9 @@ impl<'n> Reader<'n> {
         }
     }
 
-    fn unknown_key(&self, entry: &Entry, mapping: Place, trail: &Trail, known: &[&str]) {
-        if let Some(near) = closest(&entry.key, known.iter().copied()) {
-            self.findings.guess(mapping, near);
+    fn unknown_key(&self, entry: &Entry, mapping: Place, trail: &Trail, known: &[&'static str]) {
+        if let Some(meant) = unknown::stands_for(&entry.key, trail, known) {
+            self.findings.guess(mapping, meant);
         }
         self.findings.error(unknown::diagnose(&entry.key, entry.place, trail, known));
     }

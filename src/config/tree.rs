@@ -120,6 +120,15 @@ impl Node {
         Some((&entry.node, Place { length, ..entry.place }))
     }
 
+    /// Whether a key in it, however deep, is such a one.
+    pub(crate) fn has_key(&self, is_such: &dyn Fn(&str) -> bool) -> bool {
+        match &self.value {
+            Value::Scalar { .. } | Value::Broken => false,
+            Value::Sequence(items) => items.iter().any(|item| item.has_key(is_such)),
+            Value::Mapping(entries) => entries.iter().any(|entry| is_such(&entry.key) || entry.node.has_key(is_such)),
+        }
+    }
+
     fn size(&self) -> usize {
         match &self.value {
             Value::Scalar { .. } | Value::Broken => 1,

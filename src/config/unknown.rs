@@ -2,7 +2,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::place::Place;
-use super::suggest::did_you_mean;
+use super::suggest::{closest, did_you_mean};
 use super::trail::Trail;
 
 /// Keys of Pixiu and of Weir's own plan that later releases read: the keys that lead there, and the key.
@@ -11,7 +11,8 @@ use super::trail::Trail;
 const NOT_BUILT: &[(&str, &[&str])] = &[
     ("", &["dynamic_resources", "tracing", "trace", "wasm", "config-center"]),
     ("static_resources", &["adapters", "pprofConf"]),
-    ("static_resources.listeners.config", &["tls", "max_header_bytes"]),
+    ("static_resources.listeners", &["tls", "tls_cert_file", "tls_key_file"]),
+    ("static_resources.listeners.config", &["tls", "tls_cert_file", "tls_key_file", "max_header_bytes"]),
     ("static_resources.listeners.address.socket_address", &["domains", "certs_dir", "resolver_name"]),
     (
         "static_resources.clusters",
@@ -32,6 +33,81 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Keys that are known at another level: the keys that lead to where one was written, the key, and where it belongs.
+const ELSEWHERE: &[(&str, &[&str], &str)] = &[
+    ("", &["listeners", "clusters"], "static_resources"),
+    ("static_resources.listeners", &["socket_address", "port"], "address"),
+    (
+        "static_resources.listeners",
+        &[
+            "max_receive_message_size",
+            "max_send_message_size",
+            "idle_timeout",
+            "max_connection_age",
+            "http2",
+            "enable_tls",
+            "read_timeout",
+            "write_timeout",
+        ],
+        "config",
+    ),
+    ("static_resources.listeners", &["filters", "route_config", "grpc_filters", "routes"], "filter_chains"),
+    ("static_resources.listeners.filter_chains", &["route_config", "grpc_filters", "routes"], "filters"),
+    ("static_resources.listeners.filter_chains.filters", &["route_config", "grpc_filters", "routes"], "config"),
+    ("static_resources.listeners.filter_chains.filters.config", &["routes"], "route_config"),
+    (
+        "static_resources.listeners.filter_chains.filters.config.route_config.routes",
+        &["prefix", "path", "methods", "headers"],
+        "match",
+    ),
+    ("static_resources.listeners.filter_chains.filters.config.route_config.routes", &["cluster"], "route"),
+    ("static_resources.listeners.address", &["address", "port"], "socket_address"),
+    ("admin", &["socket_address", "port"], "address"),
+    ("admin.address", &["address", "port"], "socket_address"),
+    ("static_resources.clusters", &["metadata"], "hash_on"),
+    ("static_resources.clusters", &["replica_num", "maglev_table_size"], "consistent"),
+    (
+        "static_resources.clusters",
+        &["stream_window", "max_streams_per_connection", "keepalive_interval", "keepalive_timeout"],
+        "http2",
+    ),
+    (
+        "static_resources.clusters",
+        &["service_name", "interval", "timeout", "healthy_threshold", "unhealthy_threshold"],
+        "health_checks",
+    ),
+    ("static_resources.clusters", &["socket_address"], "endpoints"),
+    ("static_resources.clusters.endpoints", &["address", "port", "domains"], "socket_address"),
+    ("static_resources.clusters.endpoints", &["weight"], "meta"),
+];
+
+/// Keys of the file itself that people put under `static_resources`.
+const AT_THE_TOP: &[&str] = &["workers", "admin", "access_log", "metric", "log", "node"];
+
+/// The required keys that one that is not built stands for: that they are missing is no second mistake.
+const IN_PLACE_OF: &[(&str, &str)] = &[("regex", "prefix"), ("weighted_clusters", "cluster")];
+
+/// The key that is not missing where `key` stands, since `key` is meant as it or belongs under it.
+pub(crate) fn stands_for(key: &str, trail: &Trail, known: &[&'static str]) -> Option<&'static str> {
+    let meant = || IN_PLACE_OF.iter().find(|(other, meant)| *other == key && known.contains(meant));
+    belongs_under(key, &trail.keys())
+        .or_else(|| meant().map(|(_, meant)| *meant))
+        .or_else(|| closest(key, known.iter().copied()).and_then(|near| known.iter().copied().find(|one| *one == near)))
+}
+
+fn belongs_under(key: &str, keys: &str) -> Option<&'static str> {
+    let here = |(path, misplaced, _): &&(&str, &[&str], &str)| *path == keys && misplaced.contains(&key);
+    ELSEWHERE.iter().find(here).map(|(.., owner)| *owner)
+}
+
+fn elsewhere(key: &str, keys: &str) -> Option<String> {
+    if let Some(owner) = belongs_under(key, keys) {
+        return Some(format!("it belongs under `{owner}`"));
+    }
+    let above = keys == "static_resources" && AT_THE_TOP.contains(&key);
+    above.then(|| "it belongs at the top of the file, beside `static_resources`".to_owned())
+}
+
 /// The error for `key` where only `known` keys may stand.
 pub(crate) fn diagnose(key: &str, place: Place, trail: &Trail, known: &[&str]) -> Diagnostic {
     let keys = trail.keys();
@@ -41,7 +117,8 @@ pub(crate) fn diagnose(key: &str, place: Place, trail: &Trail, known: &[&str]) -
         return Diagnostic::new(place, format!("`{key}` of {scope} is not built yet"))
             .label("refused, because it cannot be honoured so far");
     }
-    let label = did_you_mean(key, known.iter().copied()).unwrap_or_else(|| keys_known(known));
+    let label =
+        elsewhere(key, &keys).or_else(|| did_you_mean(key, known.iter().copied())).unwrap_or_else(|| keys_known(known));
     Diagnostic::new(place, format!("unknown key `{key}` in {scope}")).label(label)
 }
 

@@ -60,13 +60,29 @@ fn a_file_that_cannot_be_read_is_an_error_like_the_others() {
     assert!(message.contains("\n --> no/such.yaml\n"), "{message}");
 }
 
-#[test]
-fn bytes_that_are_no_text_are_refused() {
+/// What is said of a file with these bytes.
+fn said_of(bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("latin1.yaml");
-    fs::write(&path, b"workers: 1 # caf\xe9\n").unwrap();
+    let path = folder.path().join("f.yaml");
+    fs::write(&path, bytes).unwrap();
     let errors = weir::config::load(&path, &weir::registry::Registry::builtin(), &|_| None).unwrap_err();
-    assert_eq!(errors.list()[0].message, "the file is not UTF-8 from byte 16 on");
+    errors.to_string().replace(&path.display().to_string(), "f.yaml")
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_where_they_stand() {
+    assert_eq!(
+        said_of(b"# gr\xc3\xbcn\nworkers: 1 # caf\xe9 bar\n"),
+        "error: the file is not UTF-8\n --> f.yaml:2:17\n  |\n2 | workers: 1 # caf\u{fffd} bar\n  \
+         |                 ^ the byte 0xE9; save the file as UTF-8\n"
+    );
+}
+
+#[test]
+fn a_file_in_utf_16_is_named_as_such() {
+    for bytes in [b"\xff\xfea\0:\0", b"\xfe\xff\0a\0:"] {
+        assert_eq!(said_of(bytes), "error: the file is UTF-16\n --> f.yaml\n  = save it as UTF-8\n");
+    }
 }
 
 #[test]

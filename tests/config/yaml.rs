@@ -80,3 +80,12 @@ fn a_key_with_nothing_behind_it_is_no_key() {
     let empty = with("config:", "lb_policy: Rand\nhttp2:\nhealth_checks: ~\nconnect_timeout: null");
     assert_eq!(plan(&empty).to_yaml().unwrap(), plain);
 }
+
+#[test]
+fn a_prefix_of_characters_is_pointed_out() {
+    let notices = |prefix: &str| plan(&with("", "lb_policy: Rand").replace("prefix: /", prefix)).notices;
+    let notices_of_a_package = notices("prefix: /shop.");
+    assert_eq!(notices_of_a_package.len(), 1);
+    assert!(notices_of_a_package[0].text.contains("whole segments"), "{}", notices_of_a_package[0].text);
+    assert!(notices("prefix: /shop.Orders").is_empty());
+}

@@ -42,10 +42,10 @@ impl Checker<'_, '_> {
         let hashes = matches!(policy, Policy::Ring | Policy::Maglev);
         let hash_on = cluster.hash_on.as_ref();
         if let Some(hash_on) = hash_on.filter(|_| !hashes) {
-            self.no_effect("hash_on", Some(hash_on), "`lb_policy` is not a hashing one");
+            self.useless("hash_on", Some(hash_on), "`lb_policy` is not a hashing one");
         }
         if let Some(consistent) = cluster.consistent.as_ref().filter(|_| !hashes) {
-            self.no_effect("consistent", Some(consistent), "`lb_policy` is not a hashing one");
+            self.useless("consistent", Some(consistent), "`lb_policy` is not a hashing one");
         }
         let on = hash_on.and_then(|at| self.hash_on(at, scope));
         match policy {

@@ -138,7 +138,7 @@ impl Checker<'_, '_> {
             }
             _ => {
                 let why = "the endpoints are addresses, and nothing is looked up";
-                self.no_effect("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
+                self.useless("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
                 Discovery::Static
             }
         }

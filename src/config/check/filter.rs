@@ -86,6 +86,8 @@ impl Checker<'_, '_> {
 
     fn one_proxy<T>(&self, at: &At<Vec<At<GrpcFilter>>>, proxies: &[(Place, T)], scope: &Scope) {
         match proxies {
+            // It may be the one that could not be read.
+            [] if at.value.iter().flatten().any(|item| item.value.is_none()) => {}
             [] => {
                 let error = Diagnostic::new(at.key, format!("no `{PROXY}` in `grpc_filters` of {}", scope.what));
                 self.error(error.label(format!("end the list with `- name: {PROXY}`")));

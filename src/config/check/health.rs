@@ -27,7 +27,7 @@ impl Checker<'_, '_> {
         let check = at.value.as_ref()?;
         let scope = scope.item("health check", None, at);
         if let Some(field) = check.healthy_threshold.as_ref().or(check.unhealthy_threshold.as_ref()) {
-            self.notice(field.key, "health thresholds count here; in Pixiu they had no effect");
+            self.findings.difference(field.key, "health thresholds count here; in Pixiu they had no effect");
         }
         let probe = self.probe(check, &scope);
         let interval = self.positive(check.interval.as_ref(), "interval");
@@ -48,7 +48,7 @@ impl Checker<'_, '_> {
         let service = check.service_name.as_ref();
         match text.to_ascii_lowercase().as_str() {
             "tcp" => {
-                self.no_effect("service_name", service, "`tcp` asks no service");
+                self.useless("service_name", service, "`tcp` asks no service");
                 Some(Probe::Tcp)
             }
             "grpc" => {

@@ -129,7 +129,7 @@ impl Checker<'_, '_> {
     fn listener_notices(&self, config: &ListenerConfig) {
         if let Some(idle) = &config.idle_timeout {
             let text = "`idle_timeout` closes a connection that has no stream; in Pixiu it was the interval of pings";
-            self.notice(idle.key, text);
+            self.findings.difference(idle.key, text);
         }
         let why = "a stream has no time limit of its own";
         self.no_effect("read_timeout", config.read_timeout.as_ref(), why);

@@ -105,8 +105,10 @@ impl Checker<'_, '_> {
             (Some(prefix), None) => (prefix, pattern::prefix),
             (None, Some(path)) => (path, pattern::path),
             (None, None) => {
-                let what = scope.key("match", at).what;
-                self.error(Diagnostic::new(at.key, format!("missing key `prefix` or `path` in {what}")));
+                if !["prefix", "path"].iter().any(|key| self.findings.is_guessed(at.place, key)) {
+                    let what = scope.key("match", at).what;
+                    self.error(Diagnostic::new(at.key, format!("missing key `prefix` or `path` in {what}")));
+                }
                 return None;
             }
         };
@@ -117,6 +119,9 @@ impl Checker<'_, '_> {
                     let text = format!("`{text}` takes no gRPC call: their paths are `/package.Service/Method`");
                     self.notice(field.place, text);
                 }
+                if matches.prefix.is_some() && text.ends_with('.') {
+                    self.prefix_of_text(text, field.place);
+                }
                 Some((pattern, text, field.place))
             }
             Err(problem) => {
@@ -124,6 +129,13 @@ impl Checker<'_, '_> {
                 None
             }
         }
+    }
+
+    /// Envoy's prefix is one of characters: `/shop.` would take the services of a package.
+    fn prefix_of_text(&self, text: &str, place: Place) {
+        let message =
+            format!("`{text}` takes no service of that package: a prefix is whole segments, as in `/pkg.Service`");
+        self.notice(place, message);
     }
 
     fn headers(&self, matches: &RouteMatch, scope: &Scope) -> Vec<plan::HeaderMatch> {

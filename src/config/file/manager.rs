@@ -50,8 +50,8 @@ pub(crate) struct Route {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteMatch {
-    /// The segments that the path begins with: `/pkg.Service` takes `/pkg.Service/Get`, not `/pkg.Service2/Get`. `/`
-    /// takes every call.
+    /// The segments that the path begins with, whole ones, unlike Envoy's prefix: `/pkg.Service` takes
+    /// `/pkg.Service/Get`, not `/pkg.Service2/Get`. `/` takes every call.
     pub(crate) prefix: Option<At<String>>,
     /// The whole path. `:name` or `*` is any one segment, a trailing `**` the rest.
     pub(crate) path: Option<At<String>>,

@@ -11,6 +11,7 @@ use super::{Held, Reader};
 use crate::config::located::{AT, ONE_OR_MANY, RAW};
 use crate::config::place::Place;
 use crate::config::scalar::Scalar;
+use crate::config::shape;
 use crate::config::trail::Trail;
 use crate::config::tree::{Node, Style, Value};
 
@@ -29,12 +30,17 @@ impl<'n> NodeReader<'_, 'n> {
     }
 
     fn mismatch(&self, expected: impl Display) -> ReadError {
+        self.mismatch_meant(expected, None)
+    }
+
+    /// `meant` is the advice, where there is a better one than the value alone suggests.
+    fn mismatch_meant(&self, expected: impl Display, meant: Option<String>) -> ReadError {
         if matches!(self.node.value, Value::Broken) {
             return ReadError::Silent;
         }
         let subject = self.trail.last_key().map_or(String::new(), |key| format!(" for `{key}`"));
         let (found, label) = self.found();
-        self.placed(ReadError::Bare(format!("expected {expected}{subject}, found {found}"), label))
+        self.placed(ReadError::Bare(format!("expected {expected}{subject}, found {found}"), meant.or(label)))
     }
 
     /// The node in words, and a word of advice.
@@ -77,7 +83,7 @@ impl<'n> NodeReader<'_, 'n> {
             Value::Sequence(items) => Ok(Items { items: items.iter(), owner: self }),
             // A key with nothing behind it, as when all that stood there was commented out.
             _ if self.node.is_null() => Ok(Items { items: [].iter(), owner: self }),
-            _ => Err(self.mismatch("a list")),
+            _ => Err(self.mismatch_meant("a list", shape::list(&self.trail, self.node))),
         }
     }
 
@@ -86,7 +92,7 @@ impl<'n> NodeReader<'_, 'n> {
             Value::Mapping(entries) => entries,
             // As in `items`.
             _ if self.node.is_null() => &[][..],
-            _ => return Err(self.mismatch("a mapping")),
+            _ => return Err(self.mismatch_meant("a mapping", shape::mapping(&self.trail, self.node))),
         };
         visitor.visit_map(MapEntries::new(entries, fields, self.clone())).map_err(|error| match error {
             // The key is there; that it could not be read was recorded when it was skipped.
