@@ -182,7 +182,8 @@ impl Connection {
                 Some(Ok((request, respond))) => {
                     let client = Client::new(self.shared.clone(), respond);
                     if let Some(serving) = guard(|| call::take_on(&self.local, &self.listener, request, client)) {
-                        tokio::task::spawn_local(serving.run());
+                        // Boxed: the runtime moves a task's future about, and an aligned block that large is dear.
+                        tokio::task::spawn_local(Box::pin(serving.run()));
                     }
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
