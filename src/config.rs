@@ -45,7 +45,8 @@ use trail::Trail;
 /// Keys that a bootstrap of Envoy has and a configuration of Pixiu has not.
 const ENVOY: [&str; 4] = ["typed_config", "@type", "load_assignment", "virtual_hosts"];
 
-const ENVOY_CLOSING: &str = "this looks like an Envoy bootstrap; Weir reads Pixiu's form: see conf/";
+const ENVOY_CLOSING: &str =
+    "this looks like an Envoy bootstrap; Weir reads Pixiu's form: see conf/ and docs/coming-from-envoy.md";
 
 /// Reads and checks a file.
 ///
