@@ -188,7 +188,9 @@ impl<'t> Text<'t> {
                 return Some(self.fits_nowhere(here));
             }
             let error = Diagnostic::new(here.whole(), "a key in the middle of a list");
-            return Some(error.label("an item begins with `- `; its further keys stand under its first one"));
+            let error = error.label("an item begins with `- `; its further keys stand under its first one");
+            let item = self.above.filter(Line::is_item).map(|above| above.whole());
+            return Some(error.maybe_other(item, "the item above it"));
         }
         if complaint.contains("block sequence entries are not allowed") {
             let error = Diagnostic::new(here.whole(), "a list item where a key must stand");
@@ -199,7 +201,7 @@ impl<'t> Text<'t> {
         }
         if complaint.contains("did not find expected key") && here.is_item() {
             let error = Diagnostic::new(here.whole(), "a list item among keys");
-            return Some(error.label("leave the `- ` out, or put the item under the key that holds the list"));
+            return Some(error.label("the keys above it are no item: begin them with `- ` too, or leave it out here"));
         }
         if complaint.contains("did not find expected key") || complaint.contains("expected <document start>") {
             return Some(self.fits_nowhere(here));
@@ -227,8 +229,7 @@ impl<'t> Text<'t> {
         let error = Diagnostic::new(here.whole(), "the indentation fits no key above");
         match &self.above {
             Some(above) if above.content_column() != here.indent() => {
-                let label = columns(here, above);
-                error.label(label)
+                error.label(columns(here, above)).other(above.whole(), "the key above it")
             }
             _ => error,
         }
