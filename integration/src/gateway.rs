@@ -57,6 +57,23 @@ impl Gateway {
         Ok(Gateway { process, _config: config })
     }
 
+    /// The same, started by another program, whose last arguments are the gateway's command line. It must become the
+    /// gateway (`exec`), so that signals reach it.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway does not come up; the error holds its output, and the other program's.
+    pub fn start_by(program: &[&str], yaml: &str, arguments: &[&str]) -> Result<Gateway> {
+        let mut config = tempfile::Builder::new().prefix("weir").suffix(".yaml").tempfile()?;
+        config.write_all(yaml.as_bytes())?;
+        let (program, its_own) = program.split_first().context("a program")?;
+        let mut command = Command::new(program);
+        command.args(its_own).arg(weir_binary()?).arg("run").arg("-c").arg(config.path()).args(arguments);
+        let process = Process::start("weir", &mut command)?;
+        process.wait_line("ready", |line| line.starts_with("ready").then_some(()))?;
+        Ok(Gateway { process, _config: config })
+    }
+
     /// The address that the named listener bound.
     ///
     /// # Errors

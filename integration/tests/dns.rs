@@ -1,10 +1,11 @@
-//! Clusters whose endpoints DNS finds. The answers come from a hosts file of the test's own, which `nss_wrapper` puts in
-//! the place of the machine's.
+//! Clusters whose endpoints DNS finds. The answers come from a hosts file of the test's own, which stands in the place of
+//! the machine's in a mount namespace that the gateway has for itself.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use weir_integration::gateway::Gateway;
@@ -12,7 +13,6 @@ use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD};
 use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
-use weir_integration::tools::debian;
 
 const NAME: &str = "backend.test";
 
@@ -21,11 +21,16 @@ struct Names {
     folder: tempfile::TempDir,
 }
 
+/// As long as every hosts file is: a file that neither grows nor shrinks is replaced by one write, and no look-up finds half.
+const HOSTS_LENGTH: usize = 1024;
+
+/// Puts the file that follows in the place of the machine's hosts and becomes the program behind it.
+const WITH_HOSTS: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+
 impl Names {
     fn new(lines: &str) -> Names {
-        debian::install(&["libnss-wrapper"]).unwrap();
         let names = Names { folder: tempfile::tempdir().unwrap() };
-        names.set(lines);
+        fs::write(names.file(), hosts(lines)).unwrap();
         names
     }
 
@@ -33,18 +38,27 @@ impl Names {
         self.folder.path().join("hosts")
     }
 
-    /// Replaces the answers, whole at once.
+    /// Replaces the answers.
     fn set(&self, lines: &str) {
-        let fresh = self.folder.path().join("fresh");
-        fs::write(&fresh, format!("127.0.0.1 localhost\n{lines}\n")).unwrap();
-        fs::rename(fresh, self.file()).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(self.file()).unwrap();
+        file.write_all_at(&hosts(lines), 0).unwrap();
     }
 
     fn start(&self, setup: &Setup, workers: usize) -> Gateway {
         let file = self.file();
-        let variables = [("LD_PRELOAD", "libnss_wrapper.so"), ("NSS_WRAPPER_HOSTS", file.to_str().unwrap())];
-        Gateway::start_in(&setup.yaml(), &["--workers", &workers.to_string()], variables).unwrap()
+        // Whoever is not root has a user namespace for it, where the machine allows that.
+        let as_root = rustix::process::getuid().is_root();
+        let own: &[&str] = if as_root { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] };
+        let program = [&["unshare"], own, &["sh", "-c", WITH_HOSTS, file.to_str().unwrap()]].concat();
+        Gateway::start_by(&program, &setup.yaml(), &["--workers", &workers.to_string()]).unwrap()
     }
+}
+
+fn hosts(lines: &str) -> Vec<u8> {
+    let mut hosts = format!("127.0.0.1 localhost\n{lines}\n").into_bytes();
+    assert!(hosts.len() <= HOSTS_LENGTH, "{lines}");
+    hosts.resize(HOSTS_LENGTH, b'\n');
+    hosts
 }
 
 /// Backends on one port of 127.0.0.1 and its neighbours, as many as asked for.
@@ -86,6 +100,23 @@ async fn shares(client: &Client, backends: &[Backend], calls: usize) -> Vec<usiz
     backends.iter().zip(before).map(|(backend, before)| backend.seen().calls.len() - before).collect()
 }
 
+/// Waits until these many more calls are shared out so.
+async fn settles(client: &Client, backends: &[Backend], expected: &[usize]) {
+    eventually("the shares", async || {
+        let before: Vec<usize> = backends.iter().map(|backend| backend.seen().calls.len()).collect();
+        for _ in 0..expected.iter().sum() {
+            if client.call(METHOD, &[]).await?.status() != Some(0) {
+                return Ok(None);
+            }
+        }
+        let now = backends.iter().map(|backend| backend.seen().calls.len());
+        let shares: Vec<usize> = now.zip(before).map(|(now, before)| now - before).collect();
+        Ok((shares == expected).then_some(()))
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn localhost_is_found() {
     let backend = Backend::start().await.unwrap();
@@ -102,9 +133,9 @@ async fn every_domain_of_an_endpoint_is_one() {
     let names = Names::new("127.0.0.1 one.test\n127.0.0.2 two.test");
     let endpoint = format!("{{name: pair, socket_address: {{domains: [one.test, two.test], port: {port}}}}}");
     let setup = Setup::new().admin().route("prefix: /", "named");
-    let setup = setup.cluster_of("named", "type: StrictDNS, lb_policy: RoundRobin", [endpoint]);
-    let gateway = names.start(&setup, 1);
-    assert_eq!(shares(&client(&gateway).await, &backends, 10).await, [5, 5]);
+    let keys = "type: StrictDNS, lb_policy: RoundRobin, dns_refresh_rate: 20ms";
+    let gateway = names.start(&setup.cluster_of("named", keys, [endpoint]), 1);
+    settles(&client(&gateway).await, &backends, &[5, 5]).await;
     let page = page::get(gateway.admin().unwrap(), "/clusters").await.unwrap();
     assert_eq!(page.body.matches(r#""name": "pair""#).count(), 2, "{}", page.body);
 }
@@ -223,25 +254,23 @@ async fn each_name_stands_for_itself() {
         [endpoint("late.test"), endpoint("good.test")],
     );
     let gateway = names.start(&setup, 1);
-    let failed = |line: &str| line.contains("DNS look-up failed").then(|| line.to_owned());
-    let line = gateway.process.wait_line("a warning", failed).unwrap();
-    assert!(line.contains("cluster=named name=late.test"), "{line}");
+    let said = |word: &str, name: &str| {
+        let all = [word.to_owned(), format!("cluster=named name={name}")];
+        let line = |line: &str| all.iter().all(|one| line.contains(one)).then_some(());
+        gateway.process.wait_line(word, line).unwrap();
+    };
+    said("DNS look-up failed", "late.test");
     let client = client(&gateway).await;
-    assert_eq!(shares(&client, &backends, 4).await, [4, 0]);
+    settles(&client, &backends, &[4, 0]).await;
 
     names.set("127.0.0.1 good.test\n127.0.0.2 late.test");
-    let works = |line: &str| line.contains("DNS look-up works again").then(|| line.to_owned());
-    let line = gateway.process.wait_line("a notice", works).unwrap();
-    assert!(line.contains("name=late.test"), "{line}");
-    eventually("both get calls", async || Ok((shares(&client, &backends, 4).await == [2, 2]).then_some(())))
-        .await
-        .unwrap();
+    said("DNS look-up works again", "late.test");
+    settles(&client, &backends, &[2, 2]).await;
 
     // The one that fails now keeps its endpoint, the other follows its name.
     names.set("127.0.0.1 late.test");
-    let failed = |line: &str| (failed(line).is_some() && line.contains("good.test")).then_some(());
-    gateway.process.wait_line("a warning", failed).unwrap();
-    assert_eq!(shares(&client, &backends, 4).await, [4, 0]);
+    said("DNS look-up failed", "good.test");
+    settles(&client, &backends, &[4, 0]).await;
 }
 
 /// A cluster without endpoints does not wait for its interval.
