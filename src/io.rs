@@ -2,9 +2,13 @@
 //!
 //! h2 writes a DATA frame of 256 bytes or more with a system call of its own. [`Corked`] collects what h2 writes while
 //! its connection is polled; the task that polls it calls [`Cork::poll_uncork`] once after each poll. Both directions
-//! pass a [`FrameMeter`], because h2 shows neither frame counts nor the numbers that tell whether a request has left.
+//! pass a [`FrameMeter`], because h2 shows neither frame counts nor the numbers that tell whether a request has left. Small
+//! DATA frames that arrive together are gathered into one a stream before h2 sees them.
 
+mod ahead;
 mod buffers;
+mod gather;
+mod incoming;
 mod meter;
 mod queue;
 mod turns;
@@ -18,6 +22,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use incoming::{FIRST, Incoming};
 pub(crate) use meter::{Frame, FrameMeter, Role};
 pub(crate) use queue::{Queue, Queued};
 pub(crate) use turns::Turns;
@@ -29,13 +34,6 @@ pub(crate) const FRAME_BUDGET: usize = 8 * 1024 * 1024;
 /// A turn that has written this much is flushed early, so that a large response is not held back and the buffer stays
 /// within what a socket takes at once.
 const CORK_LIMIT: usize = 64 * 1024;
-
-/// A turn reads no more than this, so that one connection's burst does not keep the others waiting, and its calls take
-/// its frames out of h2 before they are too many (h2 ends a connection that makes it keep many small ones).
-const TURN_LIMIT: usize = 256 * 1024;
-
-/// As many first bytes as tell HTTP/2 from what else comes to a port by mistake.
-const FIRST: usize = 4;
 
 /// The half that h2 owns.
 pub(crate) struct Corked<S, M> {
@@ -54,10 +52,7 @@ struct Inner<S> {
     socket: S,
     out: Vec<u8>,
     written: usize,
-    read_in_turn: usize,
-    /// The first bytes that came, and how many.
-    first: ([u8; FIRST], usize),
-    scan_in: meter::Scanner,
+    incoming: Incoming,
     scan_out: meter::Scanner,
     /// h2 was told to wait in this turn, and so holds frames back.
     held: bool,
@@ -72,9 +67,7 @@ pub(crate) fn cork<S, M>(socket: S, meter: M, role: meter::Role) -> (Corked<S, M
             socket,
             out: Vec::new(),
             written: 0,
-            read_in_turn: 0,
-            first: ([0; FIRST], 0),
-            scan_in,
+            incoming: Incoming::new(scan_in),
             scan_out,
             held: false,
             shut: false,
@@ -93,7 +86,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
     /// `Pending` means that the socket takes no more now; the task is woken when it does.
     pub(crate) fn poll_uncork(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner.borrow_mut();
-        inner.read_in_turn = 0;
+        inner.incoming.turned();
         ready!(inner.poll_write_out(&self.meter, cx))?;
         if std::mem::take(&mut inner.held) {
             // The socket has room again, and h2 has not heard of it.
@@ -106,7 +99,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
 
     /// The first bytes that came, as far as they have.
     pub(crate) fn first_bytes(&self) -> ([u8; FIRST], usize) {
-        self.inner.borrow().first
+        self.inner.borrow().incoming.first_bytes()
     }
 
     /// Adds a whole frame of our own behind what h2 has written in this turn. False when h2 is in the middle of a frame,
@@ -146,15 +139,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
 
 // === impl Inner ===
 
-impl<S> Inner<S> {
-    fn note_first(&mut self, bytes: &[u8]) {
-        let (first, known) = &mut self.first;
-        let new = bytes.len().min(FIRST - *known);
-        first[*known..*known + new].copy_from_slice(&bytes[..new]);
-        *known += new;
-    }
-}
-
 impl<S: AsyncWrite + Unpin> Inner<S> {
     fn poll_write_out(&mut self, meter: &impl FrameMeter, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.out.len() {
@@ -192,31 +176,7 @@ impl<S: AsyncRead + Unpin, M: FrameMeter> AsyncRead for Corked<S, M> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.shared.inner.borrow_mut();
         let inner = &mut *inner;
-        let before = buf.filled().len();
-        loop {
-            if inner.read_in_turn >= TURN_LIMIT {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            ready!(Pin::new(&mut inner.socket).poll_read(cx, buf))?;
-            let read = buf.filled().len() - before;
-            inner.note_first(&buf.filled()[before..]);
-            inner.read_in_turn += read;
-            let mut empty = Vec::new();
-            inner.scan_in.scan(&buf.filled()[before..], |frame, end| {
-                if frame == Frame::EmptyData && end >= meter::HEADER {
-                    empty.push(end);
-                }
-                self.shared.meter.received(frame);
-            });
-            let kept = strip(&mut buf.filled_mut()[before..], &empty);
-            buf.set_filled(before + kept);
-            // Nothing read is the end of the connection; nothing left is not.
-            if read == 0 || buf.filled().len() > before {
-                break;
-            }
-        }
-        Poll::Ready(Ok(()))
+        inner.incoming.poll_read(&mut inner.socket, &self.shared.meter, cx, buf)
     }
 }
 
@@ -236,7 +196,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
         let mut taken = 0;
         for slice in slices {
             inner.out.extend_from_slice(slice);
-            inner.scan_out.scan(slice, |frame, _| self.shared.meter.sent(frame));
+            inner.scan_out.scan(slice, |seen| self.shared.meter.sent(seen.frame));
             taken += slice.len();
         }
         Poll::Ready(Ok(taken))
@@ -260,32 +220,5 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> AsyncWrite for Corked<S, M> {
             inner.shut = true;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Takes the headers of empty DATA frames out of `bytes`, and returns how many bytes are left. They mean nothing (RFC 9113
-/// 6.1), and h2 ends a connection that has brought it a hundred in its life, with everybody's calls.
-fn strip(bytes: &mut [u8], ends: &[usize]) -> usize {
-    let Some(first) = ends.first() else { return bytes.len() };
-    let mut kept = first - meter::HEADER;
-    for (at, end) in ends.iter().enumerate() {
-        let next = ends.get(at + 1).map_or(bytes.len(), |next| next - meter::HEADER);
-        bytes.copy_within(*end..next, kept);
-        kept += next - end;
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strips_headers_and_nothing_else() {
-        let mut bytes = *b"aaa---------bb------------------c";
-        let kept = strip(&mut bytes, &[12, 23, 32]);
-        assert_eq!(&bytes[..kept], b"aaabbc");
-        assert_eq!(strip(&mut [0; 3], &[]), 3);
-        assert_eq!(strip(&mut [0; 9], &[9]), 0);
     }
 }

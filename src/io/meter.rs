@@ -48,12 +48,28 @@ pub(crate) trait FrameMeter {
     fn some_left(&self) {}
 }
 
+/// A frame's header, and where it was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) frame: Frame,
+    /// Where in the scanned bytes the header ends.
+    pub(super) end: usize,
+    /// Bytes of the payload.
+    pub(super) length: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+}
+
+/// A header with what may be looked at behind it.
+type Head = [u8; HEADER + 4];
+
 /// Follows one direction of a connection.
 #[derive(Debug)]
 pub(super) struct Scanner {
     /// Bytes to pass over before the next header: the preface, then payloads.
     skip: usize,
-    head: [u8; HEADER + 4],
+    head: Head,
     filled: usize,
 }
 
@@ -75,55 +91,81 @@ impl Scanner {
         self.skip == 0 && self.filled == 0
     }
 
-    /// Calls `tell` for every frame whose header is complete with `bytes`, and where in them the header ends.
-    pub(super) fn scan(&mut self, bytes: &[u8], mut tell: impl FnMut(Frame, usize)) {
-        let whole = bytes.len();
-        let mut bytes = bytes;
-        while !bytes.is_empty() {
+    /// Calls `tell` for every frame whose header is complete with `bytes`.
+    pub(super) fn scan(&mut self, bytes: &[u8], mut tell: impl FnMut(Seen)) {
+        let mut at = 0;
+        while at < bytes.len() {
             if self.skip > 0 {
-                let passed = self.skip.min(bytes.len());
+                let passed = self.skip.min(bytes.len() - at);
                 self.skip -= passed;
-                bytes = &bytes[passed..];
+                at += passed;
                 continue;
             }
-            let wanted = self.wanted();
-            let taken = (wanted - self.filled).min(bytes.len());
-            self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled == self.wanted() {
-                self.skip = self.length() - (self.filled - HEADER);
-                self.filled = 0;
-                tell(self.frame(), whole - bytes.len());
-            }
+            let rest = &bytes[at..];
+            // Almost every header comes whole, with something behind it.
+            let (head, taken) = match rest.first_chunk() {
+                Some(head) if self.filled == 0 => (head, wanted(head)),
+                _ => {
+                    let taken = self.fill(rest);
+                    if !self.is_filled() {
+                        return;
+                    }
+                    (&self.head, taken)
+                }
+            };
+            at += taken;
+            let seen = Seen::new(head, at);
+            self.skip = seen.length - (wanted(head) - HEADER);
+            self.filled = 0;
+            tell(seen);
         }
     }
 
-    /// Bytes of the header, and of a GOAWAY's last stream id behind it.
-    fn wanted(&self) -> usize {
-        if self.filled >= HEADER && self.head[3] == GOAWAY && self.length() >= 4 { HEADER + 4 } else { HEADER }
+    /// Takes what is missing of a header from `bytes`, and returns how much that was.
+    fn fill(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while !self.is_filled() && taken < bytes.len() {
+            self.head[self.filled] = bytes[taken];
+            self.filled += 1;
+            taken += 1;
+        }
+        taken
     }
 
-    fn length(&self) -> usize {
-        usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2])
+    fn is_filled(&self) -> bool {
+        self.filled >= HEADER && self.filled == wanted(&self.head)
     }
+}
 
-    fn frame(&self) -> Frame {
-        let ack = self.head[4] & 1 != 0;
-        match self.head[3] {
-            0x0 if self.length() == 0 && self.head[4] == 0 => Frame::EmptyData,
+/// Bytes of the header, and of a GOAWAY's last stream id behind it.
+fn wanted(head: &Head) -> usize {
+    if head[3] == GOAWAY && length(head) >= 4 { HEADER + 4 } else { HEADER }
+}
+
+fn length(head: &Head) -> usize {
+    usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])
+}
+
+/// The 31 bits of a stream id.
+fn number(head: &Head, at: usize) -> u32 {
+    u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) & 0x7fff_ffff
+}
+
+impl Seen {
+    fn new(head: &Head, end: usize) -> Seen {
+        let (length, kind, flags) = (length(head), head[3], head[4]);
+        let ack = flags & 1 != 0;
+        let frame = match kind {
+            0x0 if length == 0 && flags == 0 => Frame::EmptyData,
             0x0 => Frame::Data,
-            0x1 => Frame::Headers(self.number(5)),
+            0x1 => Frame::Headers(number(head, 5)),
             0x3 => Frame::Reset,
             0x4 if !ack => Frame::Settings,
             0x6 if !ack => Frame::Ping,
-            GOAWAY => Frame::GoAway(self.number(HEADER)),
+            GOAWAY => Frame::GoAway(number(head, HEADER)),
             _ => Frame::Other,
-        }
-    }
-
-    fn number(&self, at: usize) -> u32 {
-        u32::from_be_bytes([self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]]) & 0x7fff_ffff
+        };
+        Seen { frame, end, length, kind, flags, stream: number(head, 5) }
     }
 }
 
@@ -171,7 +213,7 @@ mod tests {
             let (mut scanner, _) = Scanner::pair(Role::Server);
             let mut seen = Vec::new();
             for bytes in wire.chunks(piece) {
-                scanner.scan(bytes, |frame, _| seen.push(frame));
+                scanner.scan(bytes, |of| seen.push(of.frame));
             }
             assert_eq!(seen, expected, "in pieces of {piece}");
         }

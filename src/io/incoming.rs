@@ -1,0 +1,135 @@
+//! The direction from the peer: metered, and gathered before h2 sees it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::ahead::Ahead;
+use super::gather;
+use super::meter::{FrameMeter, Scanner};
+
+/// A turn reads no more than this, so that one connection's burst does not keep the others waiting, and its calls take
+/// its frames out of h2 before they are too many (h2 ends a connection that makes it keep many small ones).
+const TURN_LIMIT: usize = 256 * 1024;
+
+/// As many first bytes as tell HTTP/2 from what else comes to a port by mistake.
+pub(super) const FIRST: usize = 4;
+
+/// What has come of a connection.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    scanner: Scanner,
+    /// The first bytes that came, and how many.
+    first: ([u8; FIRST], usize),
+    in_turn: usize,
+    ahead: Ahead,
+}
+
+/// What one read has brought.
+pub(super) struct Came {
+    pub(super) size: usize,
+    /// How much of it is left after gathering.
+    kept: usize,
+    pub(super) frames: usize,
+}
+
+impl Incoming {
+    pub(super) fn new(scanner: Scanner) -> Incoming {
+        Incoming { scanner, first: ([0; FIRST], 0), in_turn: 0, ahead: Ahead::default() }
+    }
+
+    /// The first bytes that came, as far as they have.
+    pub(super) fn first_bytes(&self) -> ([u8; FIRST], usize) {
+        self.first
+    }
+
+    /// A turn of the connection has ended.
+    pub(super) fn turned(&mut self) {
+        self.in_turn = 0;
+    }
+
+    /// Gives h2 what has come. Nothing more in `buf` is the end of the connection.
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        meter: &impl FrameMeter,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            if !self.ahead.is_empty() {
+                self.ahead.take(buf);
+                return Poll::Ready(Ok(()));
+            }
+            if self.in_turn >= TURN_LIMIT {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let read = if self.ahead.is_due() {
+                ready!(self.poll_ahead(socket, meter, cx))?
+            } else {
+                ready!(self.poll_straight(socket, meter, cx, buf))?
+            };
+            // Nothing left of what was read is not the end.
+            if read == 0 || buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_straight<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        meter: &impl FrameMeter,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(socket).poll_read(cx, buf))?;
+        let came = self.pass(meter, &mut buf.filled_mut()[before..]);
+        self.ahead.learn(&came);
+        buf.set_filled(before + came.kept);
+        Poll::Ready(Ok(came.size))
+    }
+
+    fn poll_ahead<S: AsyncRead + Unpin>(
+        &mut self,
+        socket: &mut S,
+        meter: &impl FrameMeter,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.ahead.poll_fill(socket, cx))?;
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let came = self.pass(meter, ahead.bytes());
+        ahead.learn(&came);
+        ahead.keep(came.kept);
+        self.ahead = ahead;
+        Poll::Ready(Ok(came.size))
+    }
+
+    /// Meters and gathers what one read has brought.
+    fn pass(&mut self, meter: &impl FrameMeter, bytes: &mut [u8]) -> Came {
+        self.note_first(bytes);
+        let (size, mut frames) = (bytes.len(), 0);
+        self.in_turn += size;
+        let kept = gather::with(|gather| {
+            self.scanner.scan(bytes, |seen| {
+                gather.add(seen, size);
+                meter.received(seen.frame);
+                frames += 1;
+            });
+            gather.rewrite(bytes)
+        });
+        Came { size, kept, frames }
+    }
+
+    fn note_first(&mut self, bytes: &[u8]) {
+        let (first, known) = &mut self.first;
+        let new = bytes.len().min(FIRST - *known);
+        first[*known..*known + new].copy_from_slice(&bytes[..new]);
+        *known += new;
+    }
+}
