@@ -398,6 +398,26 @@ async fn without_the_key_there_is_none() {
     assert!(!process.lines().iter().any(|line| line.contains("case.S")), "{:?}", process.lines());
 }
 
+/// A full disk is said once, and costs calls nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_cannot_be_written_are_an_error_in_the_log_once() {
+    let backend = Backend::start().await.unwrap();
+    let gateway = Setup::to([backend.address]).root("access_log: {path: /dev/full}").start(1).unwrap();
+    let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
+    let said = |line: &str| line.contains("the access log cannot be written").then(|| line.to_owned());
+    client.call("/case.S/M", &[]).await.unwrap();
+    let line = gateway.process.wait_line("the error", said).unwrap();
+    assert!(line.contains("ERROR") && line.contains("No space left on device"), "{line}");
+    for _ in 0..3 {
+        assert_eq!(client.call("/case.S/M", &[]).await.unwrap().status(), Some(0));
+    }
+    drop(client);
+    let mut process = gateway.process;
+    process.signal("TERM").unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert_eq!(process.lines().iter().filter_map(|line| said(line)).count(), 1, "{:?}", process.lines());
+}
+
 /// Whoever reads the lines may stop to: calls go on, what does not fit is counted, and the gateway still ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_that_stalls_holds_up_neither_calls_nor_the_end() {
