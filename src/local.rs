@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
-use crate::access_log::Entry;
+use crate::access_log::{Appender, Sender};
 use crate::chain::Chain;
 use crate::cluster::Cluster;
 use crate::config::plan::{self, Plan};
@@ -17,7 +16,7 @@ use crate::upstream::Upstream;
 /// A worker's own copy of what runs, and its way to the rest of the process.
 pub(crate) struct Local {
     pub(crate) metrics: Arc<WorkerMetrics>,
-    pub(crate) access_log: Option<SyncSender<Entry>>,
+    pub(crate) access_log: Option<Appender>,
     /// Raised when connections should say goodbye. Those that come later listen to a signal of their own.
     pub(crate) drain: RefCell<Rc<Signal>>,
     /// Raised when the drain's time is over.
@@ -46,7 +45,7 @@ pub(crate) struct RouteTarget {
 pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) clusters: Vec<Arc<Cluster>>,
-    pub(crate) access_log: Option<SyncSender<Entry>>,
+    pub(crate) access_log: Option<Sender>,
 }
 
 impl Local {
@@ -65,7 +64,8 @@ impl Local {
             .map(|(index, plan)| Rc::new(Listener::new(index, plan.clone(), &upstreams)))
             .collect();
         let (drain, cut) = (RefCell::default(), Rc::default());
-        Local { metrics, access_log: parts.access_log, drain, cut, listeners }
+        let access_log = parts.access_log.as_ref().map(Sender::appender);
+        Local { metrics, access_log, drain, cut, listeners }
     }
 }
 

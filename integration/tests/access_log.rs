@@ -285,6 +285,39 @@ async fn counts_are_those_of_the_messages_that_passed() {
     assert!(attempts > 1, "{line}");
 }
 
+/// Several workers append at once: lines stay whole, and none is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_several_workers_are_whole() {
+    let mut logged = Logged::start(2).await;
+    let port = logged.gateway.listener("grpc").unwrap();
+    let (mut clients, here) = (tokio::task::JoinSet::new(), tokio::task::LocalSet::new());
+    for client in 0..8 {
+        let calls = async move {
+            let connection = Client::connect(port).await.unwrap();
+            for call in 0..100 {
+                connection.call(&format!("/case.S/{client}-{call}"), &[(DO, "echo")]).await.unwrap();
+            }
+        };
+        clients.spawn_local_on(calls, &here);
+    }
+    here.await;
+    while let Some(done) = clients.join_next().await {
+        done.unwrap();
+    }
+    drop(logged.client);
+    logged.gateway.process.signal("TERM").unwrap();
+    assert_eq!(logged.gateway.process.wait().unwrap().code(), Some(0));
+    let lines = lines(&logged.folder.path().join("access.log"));
+    for client in 0..8 {
+        let prefix = format!("/case.S/{client}-");
+        let found =
+            lines.iter().filter_map(|line| line["method"].as_str()?.strip_prefix(&prefix)?.parse::<usize>().ok());
+        // A connection stays on its worker, whose lines keep their order.
+        assert_eq!(found.collect::<Vec<_>>(), (0..100).collect::<Vec<_>>(), "client {client}");
+    }
+    assert_eq!(lines.len(), 800);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn request_that_is_not_grpc_has_a_line() {
     let logged = Logged::start(1).await;
@@ -365,6 +398,26 @@ async fn without_the_key_there_is_none() {
     assert!(!process.lines().iter().any(|line| line.contains("case.S")), "{:?}", process.lines());
 }
 
+/// A full disk is said once, and costs calls nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_cannot_be_written_are_an_error_in_the_log_once() {
+    let backend = Backend::start().await.unwrap();
+    let gateway = Setup::to([backend.address]).root("access_log: {path: /dev/full}").start(1).unwrap();
+    let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
+    let said = |line: &str| line.contains("the access log cannot be written").then(|| line.to_owned());
+    client.call("/case.S/M", &[]).await.unwrap();
+    let line = gateway.process.wait_line("the error", said).unwrap();
+    assert!(line.contains("ERROR") && line.contains("No space left on device"), "{line}");
+    for _ in 0..3 {
+        assert_eq!(client.call("/case.S/M", &[]).await.unwrap().status(), Some(0));
+    }
+    drop(client);
+    let mut process = gateway.process;
+    process.signal("TERM").unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert_eq!(process.lines().iter().filter_map(|line| said(line)).count(), 1, "{:?}", process.lines());
+}
+
 /// Whoever reads the lines may stop to: calls go on, what does not fit is counted, and the gateway still ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn reader_that_stalls_holds_up_neither_calls_nor_the_end() {
@@ -374,14 +427,17 @@ async fn reader_that_stalls_holds_up_neither_calls_nor_the_end() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // Opened for both, so that neither end waits for the other; nobody ever reads.
     let _reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
-    let setup = Setup::to([backend.address]).root(&format!("access_log: {{path: {}}}", pipe.display()));
+    let setup = Setup::to([backend.address]).admin().root(&format!("access_log: {{path: {}}}", pipe.display()));
     let gateway = setup.start(1).unwrap();
     let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
-    // More than a pipe and the writer's buffer take, many times over.
-    let path = format!("/case.S/{}", "M".repeat(4000));
-    for _ in 0..100 {
+    // More than the pipe, what the writer has taken, and the 4 MiB that may wait for it.
+    let path = format!("/case.S/{}", "M".repeat(8000));
+    for _ in 0..700 {
         assert_eq!(client.call(&path, &[]).await.unwrap().status(), Some(0));
     }
+    let metrics = page::get(gateway.admin().unwrap(), "/metrics").await.unwrap().body;
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("weir_access_log_dropped_total "));
+    assert!(dropped.unwrap().parse::<u64>().unwrap() > 0, "{dropped:?}");
     drop(client);
     let mut process = gateway.process;
     process.signal("TERM").unwrap();

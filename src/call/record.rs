@@ -1,10 +1,12 @@
 //! What is known of a call, told exactly once when it ends, whatever happened.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 use weir_filter::{Call, Code, Ending, Outcome};
@@ -119,23 +121,23 @@ impl Record {
         self.end(status, ending);
     }
 
-    fn write_entry(&mut self, status: Code, ended_by: Ending) {
+    fn write_line(&self, status: Code, ended_by: Ending, duration: Duration) {
         let Some(log) = &self.local.access_log else { return };
-        let duration = self.started.elapsed();
         // The gateway's own word goes first: where it has one, that is what the client got.
-        let own = self.message.take().filter(|message| !message.is_empty());
-        let message = own.or_else(|| self.notes.upstream_message.as_ref().map(status::percent_decode));
+        let own = self.message.as_deref().filter(|message| !message.is_empty()).map(Cow::Borrowed);
+        let message = own.or_else(|| self.notes.upstream_message.as_ref().map(status::percent_decode).map(Cow::Owned));
         let entry = Entry {
             time: SystemTime::now() - duration,
-            listener: self.listener.plan.name.clone(),
+            listener: &self.listener.plan.name,
             peer: self.call.peer,
-            uri: std::mem::take(&mut self.call.uri),
-            route: self.route.as_ref().map(|route| route.id.clone()),
-            cluster: self.route.as_ref().map(|route| route.upstream.cluster.plan.name.clone()),
-            endpoint: self.notes.endpoint.take(),
+            method: self.call.uri.path(),
+            authority: self.call.uri.authority().map(Authority::as_str),
+            route: self.route.as_ref().map(|route| &*route.id),
+            cluster: self.route.as_ref().map(|route| &*route.upstream.cluster.plan.name),
+            endpoint: self.notes.endpoint.as_deref(),
             status,
             upstream_status: self.notes.upstream_status,
-            message,
+            message: message.as_deref(),
             duration,
             first_message: self.notes.first_message.map(|at| at - self.started),
             messages_in: self.notes.messages_in,
@@ -145,7 +147,7 @@ impl Record {
             attempts: self.notes.attempts,
             ended_by,
         };
-        if log.try_send(entry).is_err() {
+        if !log.append(&entry) {
             self.local.metrics.dropped_records.add(1);
         }
     }
@@ -154,11 +156,12 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let (status, ending) = self.end.unwrap_or((Code::Internal, Ending::Gateway));
+        let duration = self.started.elapsed();
         let cluster = self.route.as_ref().map(|route| route.cluster);
         let metrics = &self.local.metrics;
         metrics.in_flight(cluster).sub(1);
         let calls = metrics.calls(self.listener.index, cluster);
-        calls.ended(status, self.started.elapsed());
+        calls.ended(status, duration);
         calls.messages_in.add(self.notes.messages_in);
         calls.messages_out.add(self.notes.messages_out);
         calls.bytes_in.add(self.notes.bytes_in);
@@ -166,6 +169,6 @@ impl Drop for Record {
         if let Some(route) = &self.route {
             route.chain.finish(&self.call, &Outcome { status, ending }, self.filters_reached);
         }
-        self.write_entry(status, ending);
+        self.write_line(status, ending, duration);
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use super::bed::Bed;
-use super::case::{CASES, Case};
+use super::case::CASES;
 use super::load::{Job, Work};
 use super::peer::weir::Weir;
 use crate::binary;
@@ -26,9 +26,23 @@ const ALLOWED: u64 = 5;
 /// machine after all.
 const ROUNDS: usize = 5;
 
-/// What is counted: a case, and the calls of the short run and of the long one.
-const GUARDED: [(&str, usize, usize); 3] =
-    [("unary-100b-10x10", 2_000, 12_000), ("unary-1k-10x10", 2_000, 12_000), ("stream-100x100b", 200, 1_200)];
+/// What is counted.
+struct Guarded {
+    /// Its name in guard.json.
+    name: &'static str,
+    /// The case whose calls are made.
+    case: &'static str,
+    /// Calls of the short run and of the long one.
+    calls: (usize, usize),
+    access_log: bool,
+}
+
+const GUARDED: [Guarded; 4] = [
+    Guarded { name: "unary-100b-10x10", case: "unary-100b-10x10", calls: (2_000, 12_000), access_log: false },
+    Guarded { name: "unary-100b-10x10-logged", case: "unary-100b-10x10", calls: (2_000, 12_000), access_log: true },
+    Guarded { name: "unary-1k-10x10", case: "unary-1k-10x10", calls: (2_000, 12_000), access_log: false },
+    Guarded { name: "stream-100x100b", case: "stream-100x100b", calls: (200, 1_200), access_log: false },
+];
 
 /// Counts the instructions that the release build of weir needs for a call, and fails when they are more than 5 % above
 /// what integration/benches/guard.json says.
@@ -66,18 +80,18 @@ pub fn run() -> Result<()> {
     };
     let bed = Bed::new(weir)?;
     let mut counted = Kept::new();
-    for (id, short, long) in GUARDED {
-        let case = CASES.iter().find(|case| case.id == id).context("the guarded cases are among all cases")?;
+    for guarded in &GUARDED {
+        let (short, long) = guarded.calls;
         let calls = u64::try_from(long - short)?;
         let mut differences = Vec::new();
         for _ in 0..ROUNDS {
-            let few = count(&bed, case, short, None)?;
-            let many = count(&bed, case, long, options.profiles.as_deref())?;
+            let few = count(&bed, guarded, short, None)?;
+            let many = count(&bed, guarded, long, options.profiles.as_deref())?;
             differences.push(many.saturating_sub(few) / calls);
         }
         differences.sort_unstable();
-        println!("{id}: {differences:?}");
-        counted.insert(id.to_owned(), differences[ROUNDS / 2]);
+        println!("{}: {differences:?}", guarded.name);
+        counted.insert(guarded.name.to_owned(), differences[ROUNDS / 2]);
     }
     if options.bless {
         return keep(&counted);
@@ -86,10 +100,12 @@ pub fn run() -> Result<()> {
 }
 
 /// The instructions of a gateway that starts, passes so many calls, and ends.
-fn count(bed: &Bed, case: &Case, calls: usize, profiles: Option<&Path>) -> Result<u64> {
-    let profile = profiles.unwrap_or(bed.folder()).join(format!("callgrind.{}.out", case.id));
+fn count(bed: &Bed, guarded: &Guarded, calls: usize, profiles: Option<&Path>) -> Result<u64> {
+    let case = CASES.iter().find(|case| case.id == guarded.case).context("the guarded cases are among all cases")?;
+    let profile = profiles.unwrap_or(bed.folder()).join(format!("callgrind.{}.out", guarded.name));
+    let gateway = Weir { access_log: guarded.access_log, ..Weir::USUAL };
     let command = |address: SocketAddr| {
-        let config = bed.file("guard.yaml", &Weir::USUAL.config(bed, address))?;
+        let config = bed.file("guard.yaml", &gateway.config(bed, address))?;
         let mut command = Command::new("valgrind");
         command.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", profile.display()));
         command.arg(&bed.weir).arg("run").arg("-c").arg(config).args(["--workers", "1"]);
