@@ -11,6 +11,7 @@ mod record;
 mod rejection;
 mod replay;
 mod request;
+mod timers;
 mod watch;
 
 use std::future::poll_fn;
@@ -32,6 +33,7 @@ use exchange::{Attempted, Body, End, Parties};
 use pump::Pump;
 use record::Record;
 use request::Refusal;
+pub(crate) use timers::Limit;
 use watch::{Interrupt, Watch};
 
 /// Attempts at a call that no backend has processed. Each one goes to another endpoint while there is one; the bound is
@@ -88,7 +90,7 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            let mut watch = Watch::new(*deadline, local.cut.listen());
+            let mut watch = Watch::new(record.started(), *deadline, &route.timeouts, local.cut.listen());
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {
@@ -96,6 +98,7 @@ impl Serving {
                     Ok(Err(status)) => return reply(record, client, &status, Ending::Gateway),
                     Err(interrupt) => {
                         let interrupt = interrupt.told_by(stream);
+                        count_limit(local, route, interrupt);
                         return reply(record, client, &interrupt.status(), interrupt.ending());
                     }
                 }
@@ -103,9 +106,16 @@ impl Serving {
             let mut attempted = forward(&mut self, &mut watch).await;
             if let End::Interrupted(interrupt) = &mut attempted.end {
                 *interrupt = interrupt.told_by(&mut self.stream);
+                count_limit(&self.local, &self.route, *interrupt);
             }
             finish(&mut self.record, &mut self.client, &mut watch, attempted).await;
         }
+    }
+}
+
+fn count_limit(local: &Local, route: &RouteTarget, interrupt: Interrupt) {
+    if let Interrupt::Limit(limit) = interrupt {
+        local.metrics.timed_out(route.cluster, limit).add(1);
     }
 }
 
@@ -186,9 +196,9 @@ async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, att
         End::Local(status) => {
             end_early(record, client, watch, at_boundary, &status, Ending::Gateway).await;
         }
-        End::Interrupted(Interrupt::Cut) => {
-            let status = Interrupt::Cut.status();
-            end_early(record, client, watch, at_boundary, &status, Ending::Drain).await;
+        End::Interrupted(interrupt) if interrupt.is_the_gateways() => {
+            let status = interrupt.status();
+            end_early(record, client, watch, at_boundary, &status, interrupt.ending()).await;
         }
         End::Interrupted(interrupt) => {
             let status = interrupt.status();

@@ -36,6 +36,7 @@ pub(crate) struct RouteTarget {
     pub(crate) id: Arc<str>,
     /// Index into the plan's clusters.
     pub(crate) cluster: usize,
+    pub(crate) timeouts: plan::Timeouts,
     pub(crate) chain: Rc<Chain>,
     pub(crate) upstream: Rc<Upstream>,
 }
@@ -76,6 +77,7 @@ impl Listener {
             let target = RouteTarget {
                 id: route.id.clone(),
                 cluster: route.cluster,
+                timeouts: route.timeouts,
                 chain: chain.clone(),
                 upstream: upstreams[route.cluster].clone(),
             };

@@ -147,7 +147,13 @@ mod tests {
                 values: vec![(*value).to_owned()],
             })
             .collect();
-        Route { id: path.into(), pattern: Pattern { segments, rest }, headers, cluster: 0 }
+        Route {
+            id: path.into(),
+            pattern: Pattern { segments, rest },
+            headers,
+            cluster: 0,
+            timeouts: Default::default(),
+        }
     }
 
     fn find(routes: Vec<Route>, path: &str, metadata: &HeaderMap) -> Option<usize> {

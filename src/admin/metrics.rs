@@ -5,6 +5,7 @@ use prometheus::{Encoder, TextEncoder};
 use weir_filter::Code;
 
 use super::State;
+use crate::call::Limit;
 use crate::config::plan::Node;
 use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, FOREIGN, WorkerMetrics};
 
@@ -27,6 +28,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         calls_waiting(state),
         connect_failures(state),
         transparent_retries(state),
+        timed_out(state),
         endpoint_healthy(state),
         endpoint_streams(state),
         plain(state, "weir_config_notices", "Notices of the running configuration.", |state| {
@@ -180,6 +182,18 @@ fn transparent_retries(state: &State) -> MetricFamily {
     by_cluster(state, "weir_transparent_retries_total", help, MetricType::COUNTER, |metrics, index| {
         &metrics.transparent_retries[index]
     })
+}
+
+fn timed_out(state: &State) -> MetricFamily {
+    let help = "Calls that a limit of their route ended.";
+    let mut family = family("weir_calls_timed_out_total", help, MetricType::COUNTER);
+    for cluster in &state.clusters {
+        for limit in Limit::ALL {
+            let value = sum(state, |metrics| metrics.timed_out(cluster.index, limit));
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("limit", limit.key())], value));
+        }
+    }
+    family
 }
 
 fn endpoint_healthy(state: &State) -> MetricFamily {

@@ -27,7 +27,7 @@ use crate::io::{Queue, Queued};
 use crate::status;
 use crate::upstream::Lease;
 
-/// A call that is cut in the middle of a message waits this long for the rest of it: half of what the process waits for
+/// A call that the gateway ends in the middle of a message waits this long for the rest of it: half of what the process waits for
 /// its calls' last words.
 const REST_OF_MESSAGE: Duration = Duration::from_millis(500);
 
@@ -88,8 +88,13 @@ struct Exchange<'a, 'm, 'p> {
     up_queue: Rc<Queue>,
     to_client: Pump<'a>,
     request_done: bool,
-    /// How long a call that is cut still waits for the rest of a message.
-    patience: Option<Pin<Box<Sleep>>>,
+    last_wait: Option<Box<LastWait>>,
+}
+
+/// A call that the gateway ends waits for the rest of a message.
+struct LastWait {
+    why: Interrupt,
+    timer: Pin<Box<Sleep>>,
 }
 
 /// Makes one attempt on a leased stream.
@@ -142,7 +147,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             up_queue: Rc::default(),
             to_client: Pump::new(chain, call, Direction::Response, listener.max_send_message_size),
             request_done: empty,
-            patience: None,
+            last_wait: None,
         };
         exchange.send_again();
         Ok(exchange)
@@ -169,12 +174,13 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         {
             return Poll::Ready(end);
         }
-        let interrupt = ready!(self.parties.watch.poll(self.parties.client, cx));
-        if interrupt == Interrupt::Cut && !self.to_client.at_boundary() {
-            // The rest of the message may still come, and then the client gets a status that it can use.
+        let Parties { watch, client, body, .. } = &mut *self.parties;
+        watch.moved(|| body.pump.bytes + self.to_client.bytes);
+        let interrupt = ready!(watch.poll(client, cx));
+        if interrupt.is_the_gateways() && !self.to_client.at_boundary() {
             self.to_client.end_at_boundary();
-            let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(REST_OF_MESSAGE)));
-            ready!(patience.as_mut().poll(cx));
+            let wait = || Box::new(LastWait { why: interrupt, timer: Box::pin(sleep(REST_OF_MESSAGE)) });
+            ready!(self.last_wait.get_or_insert_with(wait).timer.as_mut().poll(cx));
         }
         Poll::Ready(End::Interrupted(interrupt))
     }
@@ -243,7 +249,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             // Without trailers a client goes by the HTTP status.
             Pumped::Ended => End::Complete(status::of_http(self.http_status)),
             Pumped::Trailers(trailers) => self.end_response(trailers),
-            Pumped::Boundary => End::Interrupted(Interrupt::Cut),
+            Pumped::Boundary => End::Interrupted(self.last_wait.as_ref().map_or(Interrupt::Cut, |wait| wait.why)),
             Pumped::SourceFailed(error) => self.failed(&error),
             Pumped::SinkClosed => self.client_left(cx),
             Pumped::TooLarge(too_large) => End::Local(too_large.status("max_send_message_size")),

@@ -100,6 +100,11 @@ impl Record {
         }
     }
 
+    /// When the call's first header came.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The call's route is known.
     pub(crate) fn routed(&mut self, route: Rc<RouteTarget>) {
         let metrics = &self.local.metrics;

@@ -9,6 +9,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use weir_filter::{Code, Ending, Status};
 
 use super::client::{Client, Left};
+use super::timers::{Limit, Timers};
+use crate::config::plan::Timeouts;
 use crate::drain::Listening;
 use crate::status;
 
@@ -19,6 +21,8 @@ pub(crate) enum Interrupt {
     Left(Left),
     /// The client's deadline has passed.
     Deadline,
+    /// A limit of the route has passed.
+    Limit(Limit),
     /// The drain's time is over.
     Cut,
 }
@@ -26,17 +30,33 @@ pub(crate) enum Interrupt {
 /// Watches one call.
 pub(crate) struct Watch {
     deadline: Option<Instant>,
+    /// The deadline is the route's, which is sooner than the client's.
+    by_route: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    timers: Option<Box<Timers>>,
     cut: Listening,
 }
 
 impl Watch {
-    pub(crate) fn new(deadline: Option<Instant>, cut: Listening) -> Watch {
-        Watch { deadline, timer: deadline.map(|at| Box::pin(sleep_until(at))), cut }
+    /// Watches a call that began at `started`, whose client gave it this deadline.
+    pub(crate) fn new(started: Instant, deadline: Option<Instant>, limits: &Timeouts, cut: Listening) -> Watch {
+        let of_route = limits.call.and_then(|timeout| started.checked_add(timeout));
+        let by_route = of_route.is_some_and(|end| deadline.is_none_or(|deadline| end < deadline));
+        let deadline = if by_route { of_route } else { deadline };
+        let timer = deadline.map(|at| Box::pin(sleep_until(at)));
+        Watch { deadline, by_route, timer, timers: Timers::new(limits, started), cut }
     }
 
+    /// When the backend should have answered.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// So many bytes of messages have come, from both sides.
+    pub(crate) fn moved(&mut self, bytes: impl FnOnce() -> u64) {
+        if let Some(timers) = &mut self.timers {
+            timers.moved(bytes());
+        }
     }
 
     /// Ready when the call must end.
@@ -47,7 +67,12 @@ impl Watch {
         if let Some(timer) = &mut self.timer
             && timer.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Interrupt::Deadline);
+            return Poll::Ready(if self.by_route { Interrupt::Limit(Limit::Call) } else { Interrupt::Deadline });
+        }
+        if let Some(timers) = &mut self.timers
+            && let Poll::Ready(limit) = timers.poll(cx)
+        {
+            return Poll::Ready(Interrupt::Limit(limit));
         }
         self.cut.poll(cx).map(|()| Interrupt::Cut)
     }
@@ -64,11 +89,17 @@ impl Watch {
 }
 
 impl Interrupt {
+    /// True where the gateway ends a call whose client still waits: the client gets a status that it can use, if need be
+    /// after the rest of a message.
+    pub(crate) fn is_the_gateways(self) -> bool {
+        matches!(self, Interrupt::Cut | Interrupt::Limit(_))
+    }
+
     /// The same, with what the request's stream tells about a client that has left.
     pub(crate) fn told_by(self, request: &mut RecvStream) -> Interrupt {
         match self {
             Interrupt::Left(left) => Interrupt::Left(left.told_by(request)),
-            Interrupt::Deadline | Interrupt::Cut => self,
+            Interrupt::Deadline | Interrupt::Limit(_) | Interrupt::Cut => self,
         }
     }
 
@@ -77,7 +108,7 @@ impl Interrupt {
             Interrupt::Left(Left::Cancelled) => Ending::ClientCancel,
             Interrupt::Left(Left::Gone) => Ending::ClientGone,
             Interrupt::Left(Left::Broke(_)) => Ending::Gateway,
-            Interrupt::Deadline => Ending::Deadline,
+            Interrupt::Deadline | Interrupt::Limit(_) => Ending::Deadline,
             Interrupt::Cut => Ending::Drain,
         }
     }
@@ -91,6 +122,7 @@ impl Interrupt {
             }
             Interrupt::Left(Left::Cancelled | Left::Gone) => Status::new(Code::Cancelled, ""),
             Interrupt::Deadline => Status::new(Code::DeadlineExceeded, "deadline exceeded at the gateway"),
+            Interrupt::Limit(limit) => Status::new(Code::DeadlineExceeded, limit.words()),
             Interrupt::Cut => Status::new(Code::Unavailable, "the gateway is shutting down"),
         }
     }

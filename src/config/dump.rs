@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Balance, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck, Listener, NamedFilter,
-    Node, Plan, Probe, Rest, Route, Segment, UpstreamHttp2,
+    Node, Plan, Probe, Rest, Route, Segment, Timeouts, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -175,7 +175,16 @@ fn route(route: &Route, clusters: &[Cluster]) -> Value {
     map([
         ("id", some(&*route.id)),
         ("match", Some(map([(key, some(path)), ("headers", headers)]))),
-        ("route", Some(map([("cluster", some(cluster))]))),
+        ("route", Some(action(cluster, route.timeouts))),
+    ])
+}
+
+fn action(cluster: &str, timeouts: Timeouts) -> Value {
+    map([
+        ("cluster", some(cluster)),
+        ("timeout", time(timeouts.call.unwrap_or_default())),
+        ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
+        ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
     ])
 }
 

@@ -125,6 +125,19 @@ pub struct Route {
     pub headers: Vec<HeaderMatch>,
     /// Index into [`Plan::clusters`].
     pub cluster: usize,
+    /// How long its calls may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long the calls of a route may take; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first header to the end; the backend is told.
+    pub call: Option<Duration>,
+    /// The same, without the backend being told.
+    pub stream: Option<Duration>,
+    /// Without any part of a message from either side.
+    pub idle: Option<Duration>,
 }
 
 /// The segments of a route's path, after the leading `/`.

@@ -217,6 +217,24 @@ impl Peer {
         self.send(DATA, 0, stream, b"\0\0\0\0\x01x").await
     }
 
+    /// Sends the prefix of a message of one byte, without the byte.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub async fn prefix(&mut self, stream: u32) -> Result<()> {
+        self.send(DATA, 0, stream, b"\0\0\0\0\x01").await
+    }
+
+    /// Sends the byte of a message whose prefix has been sent.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    pub async fn rest(&mut self, stream: u32) -> Result<()> {
+        self.send(DATA, 0, stream, b"x").await
+    }
+
     /// Ends a response that has begun, with OK.
     ///
     /// # Errors

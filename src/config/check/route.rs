@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{Checker, Scope, pattern};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::file::manager::{HeaderMatch, Route, RouteConfig, RouteMatch};
+use crate::config::file::manager::{HeaderMatch, Route, RouteAction, RouteConfig, RouteMatch};
 use crate::config::located::At;
 use crate::config::place::Place;
 use crate::config::plan::{self, Pattern};
@@ -14,6 +14,14 @@ use crate::config::suggest::closest;
 
 /// The conditions under which a route takes a call: no two routes may have the same.
 type Conditions = (Pattern, Vec<(HeaderName, Vec<String>)>);
+
+/// Where a route's calls go, and how.
+struct Action {
+    /// Index into the plan's clusters.
+    cluster: usize,
+    place: Place,
+    timeouts: plan::Timeouts,
+}
 
 impl Checker<'_, '_> {
     /// The routes, and the place of each one's cluster.
@@ -39,7 +47,7 @@ impl Checker<'_, '_> {
         let route = at.value.as_ref()?;
         let id = route.id.as_ref().and_then(|id| self.text(id, "id"));
         let scope = scope.item("route", id, at);
-        let cluster = self.route_cluster(route, &scope);
+        let action = self.action(route, &scope);
         let matches = self.required(route.matches.as_ref(), "match", &scope)?;
         let value = matches.value.as_ref()?;
         self.methods(value);
@@ -51,16 +59,41 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(place, format!("two routes take the same calls: `{text}`"));
             self.error(error.label("the second").other(first, "the first"));
         }
-        let (cluster, cluster_place) = cluster?;
-        Some((plan::Route { id: id.unwrap_or(text).into(), pattern, headers, cluster }, cluster_place))
+        let Action { cluster, place, timeouts } = action?;
+        Some((plan::Route { id: id.unwrap_or(text).into(), pattern, headers, cluster, timeouts }, place))
     }
 
-    fn route_cluster(&self, route: &Route, scope: &Scope) -> Option<(usize, Place)> {
+    fn action(&self, route: &Route, scope: &Scope) -> Option<Action> {
         let action = self.required(route.route.as_ref(), "route", scope)?;
         let value = action.value.as_ref()?;
+        let timeouts = self.timeouts(value);
+        let (cluster, place) = self.route_cluster(value, &scope.key("route", action))?;
+        Some(Action { cluster, place, timeouts })
+    }
+
+    fn timeouts(&self, action: &RouteAction) -> plan::Timeouts {
+        let limit = |field| self.duration(field).filter(|limit| !limit.is_zero());
+        let timeouts = plan::Timeouts {
+            call: limit(action.timeout.as_ref()),
+            stream: limit(action.max_stream_duration.as_ref()),
+            idle: limit(action.idle_timeout.as_ref()),
+        };
+        let shortest = [timeouts.call, timeouts.stream].into_iter().flatten().min();
+        if timeouts.call.is_some() && timeouts.call <= timeouts.stream {
+            let why = "`timeout` ends every call sooner";
+            self.useless("max_stream_duration", action.max_stream_duration.as_ref(), why);
+        }
+        if timeouts.idle.is_some() && shortest.is_some_and(|shortest| Some(shortest) <= timeouts.idle) {
+            let why = "no call lasts that long";
+            self.useless("idle_timeout", action.idle_timeout.as_ref(), why);
+        }
+        timeouts
+    }
+
+    fn route_cluster(&self, value: &RouteAction, scope: &Scope) -> Option<(usize, Place)> {
         let why = "a route to a cluster that does not exist is an error at start-up";
         self.no_effect("cluster_not_found_response_code", value.cluster_not_found_response_code.as_ref(), why);
-        let field = self.required(value.cluster.as_ref(), "cluster", &scope.key("route", action))?;
+        let field = self.required(value.cluster.as_ref(), "cluster", scope)?;
         let name = self.text(field, "cluster")?;
         match self.names.index(name) {
             Some(index) => Some((index, field.place)),

@@ -18,7 +18,7 @@ pub(crate) struct Manager {
     pub(crate) grpc_filters: Option<At<Vec<At<GrpcFilter>>>>,
     /// No effect: Weir adds no name of its own to a response.
     pub(crate) server_name: Option<At<Ignored>>,
-    /// No effect: a call has the time limit that its client gives it. `connect_timeout` of a cluster limits connecting.
+    /// No effect: a call has the time limit that its client and its route give it. `connect_timeout` of a cluster limits connecting.
     pub(crate) timeout_config: Option<At<Ignored>>,
 }
 
@@ -84,6 +84,17 @@ pub(crate) struct RouteAction {
     /// The name of a cluster.
     #[schemars(required)]
     pub(crate) cluster: Option<At<String>>,
+    /// The longest that a call may take, from its first header to its end. The backend is told, as by a client with this
+    /// deadline; the client's own holds where it is shorter. `0s` is no limit.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) timeout: Option<At<Duration>>,
+    /// The longest that a call may take without the backend being told: for streams that should be opened anew from
+    /// time to time. `0s` is no limit.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) max_stream_duration: Option<At<Duration>>,
+    /// Ends a call in which no part of a message has come from either side for this long. `0s` is never.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) idle_timeout: Option<At<Duration>>,
     /// No effect: a route to a cluster that does not exist is an error at start-up.
     pub(crate) cluster_not_found_response_code: Option<At<Ignored>>,
 }

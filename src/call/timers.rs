@@ -1,0 +1,134 @@
+//! The time limits that a route sets on its calls.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::config::plan::Timeouts;
+
+/// Which limit has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// `timeout`.
+    Call,
+    /// `max_stream_duration`.
+    Stream,
+    /// `idle_timeout`.
+    Idle,
+}
+
+/// The timers of one call whose route has limits.
+#[derive(Debug)]
+pub(super) struct Timers {
+    stream: Option<Pin<Box<Sleep>>>,
+    idle: Option<Idle>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    after: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Bytes of messages that have come from both sides, and when the last of them did.
+    moved: u64,
+    since: Instant,
+}
+
+impl Limit {
+    /// All of them, in the order of their numbers.
+    pub(crate) const ALL: [Limit; 3] = [Limit::Call, Limit::Stream, Limit::Idle];
+
+    /// The key that sets it.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Limit::Call => "timeout",
+            Limit::Stream => "max_stream_duration",
+            Limit::Idle => "idle_timeout",
+        }
+    }
+
+    /// What a client is told.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Limit::Call => "the route's timeout has passed",
+            Limit::Stream => "the route's max_stream_duration has passed",
+            Limit::Idle => "no message came from either side for the route's idle_timeout",
+        }
+    }
+}
+
+impl Timers {
+    /// For a call that began at `started`. `None` where nothing is to be timed: `timeout` is a deadline like a client's.
+    pub(super) fn new(limits: &Timeouts, started: Instant) -> Option<Box<Timers>> {
+        let at = |after: Duration| started.checked_add(after).map(|at| Box::pin(sleep_until(at)));
+        let stream = limits.stream.and_then(at);
+        let idle = limits.idle.and_then(|after| Some(Idle { after, timer: at(after)?, moved: 0, since: started }));
+        (stream.is_some() || idle.is_some()).then(|| Box::new(Timers { stream, idle }))
+    }
+
+    /// So many bytes of messages have come so far.
+    pub(super) fn moved(&mut self, bytes: u64) {
+        if let Some(idle) = &mut self.idle
+            && idle.moved != bytes
+        {
+            idle.moved = bytes;
+            idle.since = Instant::now();
+        }
+    }
+
+    /// Ready when a limit has passed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Limit> {
+        if self.stream.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Limit::Stream);
+        }
+        match &mut self.idle {
+            Some(idle) => idle.poll(cx).map(|()| Limit::Idle),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Idle {
+    /// What has moved meanwhile is looked at when the timer has ended: a message costs no timer.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let due = self.since + self.after;
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_time_counts_from_what_moved_last() {
+        let started = Instant::now();
+        let limits = Timeouts { idle: Some(Duration::from_secs(10)), ..Timeouts::default() };
+        let mut timers = Timers::new(&limits, started).expect("a limit");
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        timers.moved(5);
+        timers.moved(5);
+        assert_eq!(poll_fn(|cx| timers.poll(cx)).await, Limit::Idle);
+        assert_eq!(started.elapsed().as_secs(), 17);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_does_not_prolong_a_stream() {
+        let started = Instant::now();
+        let (stream, idle) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(60)));
+        let mut timers = Timers::new(&Timeouts { call: None, stream, idle }, started).expect("limits");
+        timers.moved(1);
+        assert_eq!(poll_fn(|cx| timers.poll(cx)).await, Limit::Stream);
+        assert_eq!(started.elapsed().as_secs(), 5);
+        assert!(Timers::new(&Timeouts::default(), started).is_none());
+    }
+}
