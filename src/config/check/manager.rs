@@ -35,7 +35,7 @@ impl Checker<'_, '_> {
         let held = self.reader.held(config.value?)?;
         let manager: Manager = self.reader.read(&held)?;
         self.no_effect("server_name", manager.server_name.as_ref(), "Weir adds nothing to a response");
-        let why = "a call has the time limit that its client gives it";
+        let why = "a call has the time limit that its client and its route give it";
         self.no_effect("timeout_config", manager.timeout_config.as_ref(), why);
 
         let scope = scope.at(config.key);
