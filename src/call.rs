@@ -27,7 +27,7 @@ use weir_filter::{Code, Direction, Ending, Status};
 use crate::cluster::balance::Question;
 use crate::local::{Listener, Local, RouteTarget};
 use crate::status;
-use crate::upstream::{Lease, Unavailable};
+use crate::upstream::{Lease, Shed, Unavailable};
 pub(crate) use client::{Client, Shared};
 use exchange::{Attempted, Body, End, Parties};
 use pump::Pump;
@@ -166,6 +166,7 @@ async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut V
                 may_repeat = false;
                 tried.clear();
             }
+            Ok(Err(Unavailable::Full(full))) => return Err(End::Shed(route.upstream.shed(full))),
             Ok(Err(unavailable)) => {
                 let cluster = &route.upstream.cluster.plan.name;
                 return Err(End::Local(Status::new(Code::Unavailable, format!("cluster {cluster}: {unavailable}"))));
@@ -196,6 +197,7 @@ async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, att
         End::Local(status) => {
             end_early(record, client, watch, at_boundary, &status, Ending::Gateway).await;
         }
+        End::Shed(Shed { status, pushback }) => reply_after(record, client, &status, Ending::Gateway, pushback),
         End::Interrupted(interrupt) if interrupt.is_the_gateways() => {
             let status = interrupt.status();
             end_early(record, client, watch, at_boundary, &status, interrupt.ending()).await;
@@ -253,11 +255,20 @@ async fn reset(client: &mut Client, watch: &mut Watch, reason: Reason) {
 
 /// Answers in the backend's place: trailers-only, or trailers where the response has begun.
 fn reply(record: &mut Record, client: &mut Client, status: &Status, ending: Ending) {
+    reply_after(record, client, status, ending, None);
+}
+
+/// The same, and tells the client when to try again.
+fn reply_after(record: &mut Record, client: &mut Client, status: &Status, ending: Ending, pushback: Option<Duration>) {
     record.end_with(status.code, ending, &status.message);
     if client.has_begun() {
-        client.send_trailers(status::trailers(status));
+        let mut trailers = status::trailers(status);
+        status::push_back(&mut trailers, pushback);
+        client.send_trailers(trailers);
     } else {
-        send_answer(client, status::trailers_only(status));
+        let mut answer = status::trailers_only(status);
+        status::push_back(answer.headers_mut(), pushback);
+        send_answer(client, answer);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The endpoints of a cluster, as all workers know them.
 
 pub(crate) mod balance;
+pub(crate) mod breaker;
 pub(crate) mod dns;
 mod hashing;
 pub(crate) mod health;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::plan;
 use balance::Balancer;
+use breaker::{Breaker, Usage};
 
 /// A cluster of the plan, and who is in it now.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Cluster {
     /// Counts the changes of `members`, so that a worker sees with one load that its snapshot still holds.
     version: AtomicU64,
     changing: Mutex<()>,
+    /// Limits of what may be in use; `None` where there are none.
+    pub(crate) breaker: Option<Breaker>,
 }
 
 /// The endpoints at one moment, and the choice among those that are up.
@@ -54,6 +58,8 @@ pub(crate) struct Endpoint {
     /// What the file calls it.
     pub(crate) name: Option<Arc<str>>,
     healthy: AtomicBool,
+    /// What its cluster's circuit breakers count.
+    pub(crate) usage: Usage,
     /// Open streams, a cell for each worker: only the sum over all is the endpoint's load.
     open: Box<[Padded]>,
 }
@@ -73,6 +79,7 @@ impl Cluster {
         let balancer = Balancer::new(&plan.balance, plan.consistent, &[]);
         Cluster {
             index,
+            breaker: plan.circuit_breakers.map(Breaker::new),
             plan,
             workers,
             members: ArcSwap::from_pointee(Members { endpoints: Vec::new(), balancer }),
@@ -141,6 +148,7 @@ impl Endpoint {
             weight,
             name,
             healthy: AtomicBool::new(true),
+            usage: Usage::default(),
             open: (0..workers).map(|_| Padded::default()).collect(),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir_filter::Code;
 
 use crate::call::Limit;
+use crate::cluster::breaker::Full;
 
 /// Upper bounds of `weir_call_duration_seconds`, in microseconds.
 pub(crate) const DURATION_BOUNDS: [u64; 18] = [
@@ -62,6 +63,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) connect_failures: Vec<Cell>,
     /// Calls that a limit of their route ended: for each cluster, one for each of [`Limit::ALL`].
     timed_out: Vec<Cell>,
+    /// Calls that met a circuit breaker: for each cluster, one for each of [`Full::ALL`].
+    shed: Vec<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
     pub(crate) untaken_responses: Cell,
     /// Access-log records that were dropped because the writer was behind.
@@ -102,6 +105,7 @@ impl WorkerMetrics {
             calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
             timed_out: cells(clusters * Limit::ALL.len()),
+            shed: cells(clusters * Full::ALL.len()),
             untaken_responses: Cell::default(),
             dropped_records: Cell::default(),
         }
@@ -138,6 +142,11 @@ impl WorkerMetrics {
     /// The counter of a cluster's calls that this limit has ended.
     pub(crate) fn timed_out(&self, cluster: usize, limit: Limit) -> &Cell {
         &self.timed_out[cluster * Limit::ALL.len() + limit as usize]
+    }
+
+    /// The counter of a cluster's calls that were rejected by this circuit breaker.
+    pub(crate) fn shed(&self, cluster: usize, full: Full) -> &Cell {
+        &self.shed[cluster * Full::ALL.len() + full as usize]
     }
 
     /// Calls in flight altogether.

@@ -1,6 +1,7 @@
 //! The one place where a status becomes an answer on the wire, and where HTTP and HTTP/2 become a status.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use h2::Reason;
 use http::header::CONTENT_TYPE;
@@ -9,6 +10,7 @@ use weir_filter::{Code, Status};
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// A trailers-only answer (gRPC over HTTP/2, "Responses").
 pub(crate) fn trailers_only(status: &Status) -> Response<()> {
@@ -25,6 +27,14 @@ pub(crate) fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
     write(status, &mut trailers);
     trailers
+}
+
+/// Asks the client to wait before it tries again (gRFC A6, "Pushback").
+pub(crate) fn push_back(headers: &mut HeaderMap, after: Option<Duration>) {
+    if let Some(after) = after {
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(GRPC_RETRY_PUSHBACK, HeaderValue::from(millis));
+    }
 }
 
 /// An answer to a request that is not gRPC. It has no body, and no gRPC status that it could be mistaken by.

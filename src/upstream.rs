@@ -9,9 +9,14 @@ mod timers;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use weir_filter::{Code, Status};
 
 use crate::cluster::balance::{Question, Turn};
-use crate::cluster::{Cluster, Members};
+use crate::cluster::breaker::{Full, Kind, Methods, Pending, Place};
+use crate::cluster::{Cluster, Endpoint, Members};
 use crate::metrics::WorkerMetrics;
 
 pub(crate) use pool::Lease;
@@ -25,12 +30,21 @@ pub(crate) struct Upstream {
     turn: Turn,
     view: RefCell<View>,
     version: Cell<u64>,
+    methods: Rc<Methods>,
 }
 
 /// A snapshot of the cluster, with a pool beside each endpoint.
 struct View {
     members: Arc<Members>,
     pools: Vec<Rc<Pool>>,
+}
+
+/// The answer to a call that met a circuit breaker.
+#[derive(Debug)]
+pub(crate) struct Shed {
+    pub(crate) status: Status,
+    /// The client may try again after this long.
+    pub(crate) pushback: Option<Duration>,
 }
 
 /// Why a call got no stream.
@@ -45,6 +59,9 @@ pub(crate) enum Unavailable {
     /// No endpoint could be connected to.
     #[error("none of its endpoints could be connected to")]
     NoConnection,
+    /// A circuit breaker is open.
+    #[error("{0}")]
+    Full(#[from] Full),
 }
 
 impl Upstream {
@@ -52,7 +69,15 @@ impl Upstream {
         let members = cluster.members();
         let version = Cell::new(0);
         let view = RefCell::new(View { members, pools: Vec::new() });
-        Upstream { cluster, worker, metrics, turn: Turn::new(), view, version }
+        Upstream { cluster, worker, metrics, turn: Turn::new(), view, version, methods: Rc::default() }
+    }
+
+    /// Counts a call that met a circuit breaker, and says what its client is told.
+    pub(crate) fn shed(&self, full: Full) -> Shed {
+        self.metrics.shed(self.cluster.index, full).add(1);
+        let text = format!("cluster {}: {full}", self.cluster.plan.name);
+        let pushback = self.cluster.breaker.as_ref().and_then(|breaker| breaker.plan.pushback);
+        Shed { status: Status::new(Code::ResourceExhausted, text), pushback }
     }
 
     /// A free stream to the endpoint that the policy chooses, on a connection that is up.
@@ -65,20 +90,37 @@ impl Upstream {
     ///
     /// When no endpoint is left.
     pub(crate) async fn lease(&self, question: &Question<'_>, tried: &mut Vec<usize>) -> Result<Lease, Unavailable> {
+        let mut place = Place::take(&self.cluster, &self.methods, question.path)?;
+        loop {
+            let mut lease = self.find(question, place.as_ref().map(Place::kind), tried).await?;
+            // Another worker's call may have taken the endpoint's last place meanwhile.
+            if place.as_mut().is_none_or(|place| place.take_at(&lease.pool.endpoint)) {
+                lease.place = place.map(Box::new);
+                return Ok(lease);
+            }
+        }
+    }
+
+    async fn find(
+        &self,
+        question: &Question<'_>,
+        kind: Option<Kind>,
+        tried: &mut Vec<usize>,
+    ) -> Result<Lease, Unavailable> {
         let mut full = None;
         loop {
-            let pool = match (self.pick(question, tried), full.take()) {
+            let pool = match (self.pick(question, kind, tried), full.take()) {
                 (Ok(pool), waiting) => {
                     full = waiting;
                     pool
                 }
-                (Err(Unavailable::NoConnection), Some(pool)) => return wait(&pool).await,
+                (Err(Unavailable::NoConnection), Some(pool)) => return self.wait(&pool).await,
                 (Err(unavailable), _) => return Err(unavailable),
             };
             if let Some(lease) = pool.try_lease() {
                 return Ok(lease);
             }
-            match pool.lease(Patience::UntilConnectFails).await {
+            match self.in_time(pool.lease(Patience::UntilConnectFails)).await? {
                 Ok(lease) => return Ok(lease),
                 Err(pool::ConnectFailed) => tried.push(pool.endpoint.id),
             }
@@ -90,15 +132,18 @@ impl Upstream {
 
     /// The pool of the endpoint that the policy chooses. Endpoints that failed to connect a moment ago are left to a
     /// connect in the background while others can serve.
-    fn pick(&self, question: &Question<'_>, tried: &[usize]) -> Result<Rc<Pool>, Unavailable> {
+    fn pick(&self, question: &Question<'_>, kind: Option<Kind>, tried: &[usize]) -> Result<Rc<Pool>, Unavailable> {
         self.refresh();
         let view = self.view.borrow();
         let endpoints = &view.members.endpoints;
         let choose = |skip: &dyn Fn(usize) -> bool| view.members.balancer.pick(endpoints, &self.turn, question, skip);
-        let spent = |at: usize| !tried.is_empty() && tried.contains(&endpoints[at].id);
+        let full = |at: usize| self.is_full(&endpoints[at], kind);
+        let spent = |at: usize| (!tried.is_empty() && tried.contains(&endpoints[at].id)) || full(at);
         let place = choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or({
             if endpoints.is_empty() {
                 Unavailable::NoEndpoints
+            } else if let Some(kind) = kind.filter(|_| (0..endpoints.len()).any(full)) {
+                Unavailable::Full(if kind == Kind::Unary { Full::EndpointCalls } else { Full::EndpointStreams })
             } else if tried.is_empty() {
                 Unavailable::NoneHealthy
             } else {
@@ -106,6 +151,26 @@ impl Upstream {
             }
         })?;
         Ok(view.pools[place].clone())
+    }
+
+    fn is_full(&self, endpoint: &Endpoint, kind: Option<Kind>) -> bool {
+        let limits = kind.zip(self.cluster.breaker.as_ref());
+        limits.is_some_and(|(kind, breaker)| breaker.is_full(endpoint, kind))
+    }
+
+    /// Waits for a stream to end where no more connections can be had.
+    async fn wait(&self, pool: &Rc<Pool>) -> Result<Lease, Unavailable> {
+        let lease = self.in_time(pool.lease(Patience::WhileConnected)).await?;
+        lease.map_err(|pool::ConnectFailed| Unavailable::NoConnection)
+    }
+
+    /// Waits for as long as a call may.
+    async fn in_time<T>(&self, lease: impl Future<Output = T>) -> Result<T, Full> {
+        let _pending = Pending::take(&self.cluster)?;
+        match self.cluster.breaker.as_ref().and_then(|breaker| breaker.plan.pending_timeout) {
+            Some(limit) => timeout(limit, lease).await.map_err(|_| Full::PendingTimeout),
+            None => Ok(lease.await),
+        }
     }
 
     /// Follows a change of the cluster's endpoints: pools of those that stay are kept.
@@ -131,9 +196,4 @@ impl Upstream {
             gone.retire();
         }
     }
-}
-
-/// Waits for a stream to end where no more connections can be had.
-async fn wait(pool: &Rc<Pool>) -> Result<Lease, Unavailable> {
-    pool.lease(Patience::WhileConnected).await.map_err(|pool::ConnectFailed| Unavailable::NoConnection)
 }

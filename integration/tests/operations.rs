@@ -20,10 +20,12 @@ fn document(name: &str) -> Result<String> {
     fs::read_to_string(root().join("docs").join(name)).with_context(|| name.to_owned())
 }
 
-/// A gateway that has an access log and has served one call.
+/// A gateway that shows all it can show, and has served one call.
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
-    let setup = Setup::to([backend.address])
+    let setup = Setup::new()
+        .route("prefix: /", "echo")
+        .cluster("echo", "circuit_breakers: {max_calls: 100}", [backend.address])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");

@@ -6,6 +6,7 @@ use weir_filter::Code;
 
 use super::State;
 use crate::call::Limit;
+use crate::cluster::breaker::Full;
 use crate::config::plan::Node;
 use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, FOREIGN, WorkerMetrics};
 
@@ -29,6 +30,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         connect_failures(state),
         transparent_retries(state),
         timed_out(state),
+        shed(state),
         endpoint_healthy(state),
         endpoint_streams(state),
         plain(state, "weir_config_notices", "Notices of the running configuration.", |state| {
@@ -191,6 +193,18 @@ fn timed_out(state: &State) -> MetricFamily {
         for limit in Limit::ALL {
             let value = sum(state, |metrics| metrics.timed_out(cluster.index, limit));
             family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("limit", limit.key())], value));
+        }
+    }
+    family
+}
+
+/// Only clusters with circuit breakers can reject a call.
+fn shed(state: &State) -> MetricFamily {
+    let mut family = family("weir_calls_shed_total", "Calls that a circuit breaker rejected.", MetricType::COUNTER);
+    for cluster in state.clusters.iter().filter(|cluster| cluster.breaker.is_some()) {
+        for full in Full::ALL {
+            let value = sum(state, |metrics| metrics.shed(cluster.index, full));
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("limit", full.key())], value));
         }
     }
     family

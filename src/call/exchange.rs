@@ -22,10 +22,11 @@ use super::rejection::Rejection;
 use super::replay::Replay;
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
+use crate::cluster::breaker::Kind;
 use crate::config::plan;
 use crate::io::{Queue, Queued};
 use crate::status;
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Shed};
 
 /// A call that the gateway ends in the middle of a message waits this long for the rest of it: half of what the process waits for
 /// its calls' last words.
@@ -51,6 +52,8 @@ pub(crate) enum End {
     Unprocessed,
     /// The gateway ends the call with this status.
     Local(Status),
+    /// A circuit breaker is open.
+    Shed(Shed),
     /// Something outside ended the call.
     Interrupted(Interrupt),
 }
@@ -166,6 +169,21 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let end = self.poll_both(cx);
+        self.note_kind();
+        end
+    }
+
+    /// A circuit breaker wants to know calls from streams.
+    fn note_kind(&self) {
+        if let Some(place) = self.lease.place.as_ref().filter(|place| place.kind() == Kind::Unary)
+            && (self.parties.body.pump.follow.messages() > 1 || self.to_client.follow.messages() > 1)
+        {
+            place.is_stream(self.parties.call.method());
+        }
+    }
+
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Poll::Ready(end) = self.poll_response(cx) {
             return Poll::Ready(end);
         }

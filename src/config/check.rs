@@ -16,6 +16,7 @@ use crate::registry::Registry;
 
 mod address;
 mod balance;
+mod breaker;
 mod cluster;
 mod endpoint;
 mod filter;

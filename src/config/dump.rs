@@ -6,8 +6,8 @@
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
-    Balance, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck, Listener, NamedFilter,
-    Node, Plan, Probe, Rest, Route, Segment, Timeouts, UpstreamHttp2,
+    Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck,
+    Listener, NamedFilter, Node, Plan, Probe, Rest, Route, Segment, Timeouts, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -179,6 +179,22 @@ fn route(route: &Route, clusters: &[Cluster]) -> Value {
     ])
 }
 
+fn circuit_breakers(breakers: &CircuitBreakers) -> Value {
+    let most = |most: Option<usize>| most.map(|most| Value::from(most as u64));
+    let Budget { calls, streams, connections } = breakers.endpoint;
+    let endpoint =
+        map([("max_calls", most(calls)), ("max_streams", most(streams)), ("max_connections", most(connections))]);
+    map([
+        ("max_calls", most(breakers.cluster.calls)),
+        ("max_streams", most(breakers.cluster.streams)),
+        ("max_connections", most(breakers.cluster.connections)),
+        ("max_pending_calls", most(breakers.pending)),
+        ("pending_timeout", breakers.pending_timeout.and_then(time)),
+        ("pushback", time(breakers.pushback.unwrap_or_default())),
+        ("per_endpoint", Some(endpoint).filter(|_| breakers.endpoint != Budget::default())),
+    ])
+}
+
 fn action(cluster: &str, timeouts: Timeouts) -> Value {
     map([
         ("cluster", some(cluster)),
@@ -213,6 +229,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("lb_policy", some(policy)),
         ("hash_on", hash_on.map(hashed)),
         ("consistent", hash_on.map(|_| consistent(cluster.consistent))),
+        ("circuit_breakers", cluster.circuit_breakers.as_ref().map(circuit_breakers)),
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("http2", Some(upstream(&cluster.http2))),

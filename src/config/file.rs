@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::located::{At, Ignored};
 
+pub(crate) mod breaker;
 pub(crate) mod cluster;
 pub(crate) mod listener;
 pub(crate) mod manager;

@@ -3,6 +3,8 @@
 //! A plan is immutable and never half right. Names are resolved (a route holds the index of its cluster), defaults are
 //! filled in, and filters are built.
 
+mod breaker;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_filter::Filter;
+
+pub use breaker::{Budget, CircuitBreakers};
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -196,6 +200,8 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// The active health checks; an endpoint is up when all of them say so.
     pub health_checks: Vec<HealthCheck>,
+    /// How much of it may be in use at once; `None` is no limit.
+    pub circuit_breakers: Option<CircuitBreakers>,
     /// How long a connection may take from the first SYN to the backend's SETTINGS.
     pub connect_timeout: Duration,
     /// Closes a connection to a backend that has had no stream for this long; `None` is never.

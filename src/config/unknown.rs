@@ -16,7 +16,7 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ("static_resources.listeners.address.socket_address", &["domains", "certs_dir", "resolver_name"]),
     (
         "static_resources.clusters",
-        &["tls", "eds_cluster_config", "registries", "hosts", "circuit_breakers", "outlier_detection"],
+        &["tls", "eds_cluster_config", "registries", "hosts", "outlier_detection"],
     ),
     ("static_resources.clusters.endpoints", &["llm_meta"]),
     ("static_resources.clusters.endpoints.socket_address", &["certs_dir", "resolver_name"]),

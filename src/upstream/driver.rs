@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::dial::{DialError, Driver, dial};
 use super::pool::Pool;
 use super::timers::Timers;
+use crate::cluster::breaker::Connected;
 
 /// A connection at work.
 struct Driven<'a> {
@@ -23,8 +24,8 @@ struct Driven<'a> {
     clean_turns: u64,
 }
 
-/// Dials for the pool, and drives the connection until its end.
-pub(super) async fn run(pool: Rc<Pool>) {
+/// Dials for the pool, and drives the connection until its end. It is counted for as long.
+pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
     let plan = &pool.cluster.plan;
     let (send, mut driver) = match timeout(plan.connect_timeout, dial(&pool)).await {
         Ok(Ok(connected)) => connected,

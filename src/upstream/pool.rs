@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::driver;
+use crate::cluster::breaker::{Connected, Place};
 use crate::cluster::{Cluster, Endpoint};
 use crate::metrics::WorkerMetrics;
 
@@ -65,6 +66,8 @@ pub(crate) struct ConnectFailed;
 pub(crate) struct Lease {
     pub(crate) connection: Rc<Connection>,
     pub(crate) pool: Rc<Pool>,
+    /// What circuit breakers count; `None` where there are none.
+    pub(crate) place: Option<Box<Place>>,
 }
 
 impl Pool {
@@ -104,7 +107,7 @@ impl Pool {
         let connection = self.connections.borrow().iter().find(|connection| connection.has_room())?.clone();
         connection.opened();
         self.endpoint.opened(self.worker);
-        Some(Lease { connection, pool: self.clone() })
+        Some(Lease { connection, pool: self.clone(), place: None })
     }
 
     /// Waits for a stream, and has connections opened for as many as wait.
@@ -161,7 +164,7 @@ impl Pool {
         }
         self.waiting.borrow_mut().retain(|waiting| !waiting.reply.is_closed());
         if self.may_dial() {
-            while self.dialing.get() < self.wanted() {
+            while self.dialing.get() < self.wanted() && self.may_dial() {
                 self.dial();
             }
         } else if self.dialing.get() == 0 {
@@ -181,11 +184,21 @@ impl Pool {
         !self.retired.get()
             && self.failing_until.get().is_none_or(|until| Instant::now() >= until)
             && self.connections.borrow().iter().all(|connection| connection.most_streams() > 0)
+            && !self.has_all_it_may()
+    }
+
+    /// True when a circuit breaker allows no further connection. A worker may have one to each endpoint all the same: calls
+    /// that wait for a stream that can never come would help nobody.
+    fn has_all_it_may(&self) -> bool {
+        let Some(breaker) = &self.cluster.breaker else { return false };
+        let has_one = self.dialing.get() > 0 || !self.connections.borrow().is_empty();
+        has_one && breaker.is_connected_enough(&self.endpoint)
     }
 
     fn dial(self: &Rc<Pool>) {
         self.dialing.set(self.dialing.get() + 1);
-        tokio::task::spawn_local(driver::run(self.clone()));
+        let counted = Connected::count(&self.cluster, &self.endpoint);
+        tokio::task::spawn_local(driver::run(self.clone(), counted));
     }
 
     /// True while the endpoint should be passed over because it could not be connected to. When its time is over, one

@@ -104,6 +104,7 @@ impl Checker<'_, '_> {
             consistent: self.consistent(cluster),
             endpoints,
             health_checks: self.health_checks(cluster.health_checks.as_ref(), &scope),
+            circuit_breakers: self.circuit_breakers(cluster.circuit_breakers.as_ref()),
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),

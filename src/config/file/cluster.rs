@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::breaker::CircuitBreakers;
 use super::value::{DiscoveryType, Duration, HealthProtocol, LbPolicy, Size};
 use crate::config::located::{At, Ignored};
 
@@ -33,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Option<At<Vec<At<Endpoint>>>>,
     /// Active health checks. An endpoint gets calls while all of them say that it is up.
     pub(crate) health_checks: Option<At<Vec<At<HealthCheck>>>>,
+    /// How much of it may be in use at once. Without it there is no limit.
+    pub(crate) circuit_breakers: Option<At<CircuitBreakers>>,
     /// How long a connection may take, from the first packet to the backend's HTTP/2 settings.
     #[schemars(extend("default" = "1s"))]
     pub(crate) connect_timeout: Option<At<Duration>>,
