@@ -27,7 +27,7 @@ use weir_filter::{Code, Direction, Ending, Status};
 use crate::cluster::balance::Question;
 use crate::local::{Listener, Local, RouteTarget};
 use crate::status;
-use crate::upstream::{Lease, Shed, Unavailable};
+use crate::upstream::{Begun, Lease, Shed, Unavailable};
 pub(crate) use client::{Client, Shared};
 use exchange::{Attempted, Body, End, Parties};
 use pump::Pump;
@@ -160,18 +160,26 @@ async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut V
     let question = Question { path: parties.call.method(), metadata: &parties.call.metadata };
     let mut may_repeat = parties.notes.attempts > 0;
     loop {
-        match parties.watch.or(parties.client, route.upstream.lease(&question, tried)).await {
-            Ok(Ok(lease)) => return Ok(lease),
-            Ok(Err(Unavailable::NoConnection)) if may_repeat => {
+        let leased = match route.upstream.try_lease(&question, tried) {
+            Ok(Begun::Leased(lease)) => return Ok(lease),
+            // Boxed: hardly a call waits, and none should make room for it.
+            Ok(Begun::Waits(waits)) => {
+                let lease = Box::pin(route.upstream.lease(waits, &question, tried));
+                parties.watch.or(parties.client, lease).await.map_err(End::Interrupted)?
+            }
+            Err(unavailable) => Err(unavailable),
+        };
+        match leased {
+            Ok(lease) => return Ok(lease),
+            Err(Unavailable::NoConnection) if may_repeat => {
                 may_repeat = false;
                 tried.clear();
             }
-            Ok(Err(Unavailable::Full(full))) => return Err(End::Shed(route.upstream.shed(full))),
-            Ok(Err(unavailable)) => {
+            Err(Unavailable::Full(full)) => return Err(End::Shed(Box::new(route.upstream.shed(full)))),
+            Err(unavailable) => {
                 let cluster = &route.upstream.cluster.plan.name;
                 return Err(End::Local(Status::new(Code::Unavailable, format!("cluster {cluster}: {unavailable}"))));
             }
-            Err(interrupt) => return Err(End::Interrupted(interrupt)),
         }
     }
 }
@@ -197,7 +205,10 @@ async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, att
         End::Local(status) => {
             end_early(record, client, watch, at_boundary, &status, Ending::Gateway).await;
         }
-        End::Shed(Shed { status, pushback }) => reply_after(record, client, &status, Ending::Gateway, pushback),
+        End::Shed(shed) => {
+            let Shed { status, pushback } = *shed;
+            reply_after(record, client, &status, Ending::Gateway, pushback);
+        }
         End::Interrupted(interrupt) if interrupt.is_the_gateways() => {
             let status = interrupt.status();
             end_early(record, client, watch, at_boundary, &status, interrupt.ending()).await;

@@ -39,6 +39,20 @@ struct View {
     pools: Vec<Rc<Pool>>,
 }
 
+/// The beginning of a call's search for a stream.
+pub(crate) enum Begun {
+    /// It has one.
+    Leased(Lease),
+    /// It has to wait.
+    Waits(Waits),
+}
+
+/// A call that has to wait for a stream, and where it would have had one.
+pub(crate) struct Waits {
+    place: Option<Place>,
+    pool: Rc<Pool>,
+}
+
 /// The answer to a call that met a circuit breaker.
 #[derive(Debug)]
 pub(crate) struct Shed {
@@ -80,6 +94,23 @@ impl Upstream {
         Shed { status: Status::new(Code::ResourceExhausted, text), pushback }
     }
 
+    /// A free stream to the endpoint that the policy chooses, if its connections have one, which is nearly always. Otherwise
+    /// the call waits for one in [`Upstream::lease`].
+    ///
+    /// # Errors
+    ///
+    /// When no endpoint can be chosen, or a circuit breaker is open.
+    pub(crate) fn try_lease(&self, question: &Question<'_>, tried: &[usize]) -> Result<Begun, Unavailable> {
+        let place = Place::take(&self.cluster, &self.methods, question.path)?;
+        let pool = self.pick(question, place.as_ref().map(Place::kind), tried)?;
+        let Some(lease) = pool.try_lease() else { return Ok(Begun::Waits(Waits { place, pool })) };
+        match place {
+            None => Ok(Begun::Leased(lease)),
+            Some(place) if place.take_at(&pool.endpoint) => Ok(Begun::Leased(lease.at(place))),
+            place => Ok(Begun::Waits(Waits { place, pool })),
+        }
+    }
+
     /// A free stream to the endpoint that the policy chooses, on a connection that is up.
     ///
     /// `tried` names endpoints that are not to be chosen again: this call has failed with them. One that cannot be
@@ -89,27 +120,37 @@ impl Upstream {
     /// # Errors
     ///
     /// When no endpoint is left.
-    pub(crate) async fn lease(&self, question: &Question<'_>, tried: &mut Vec<usize>) -> Result<Lease, Unavailable> {
-        let mut place = Place::take(&self.cluster, &self.methods, question.path)?;
+    pub(crate) async fn lease(
+        &self,
+        waits: Waits,
+        question: &Question<'_>,
+        tried: &mut Vec<usize>,
+    ) -> Result<Lease, Unavailable> {
+        let Waits { mut place, pool } = waits;
+        let kind = place.as_ref().map(Place::kind);
+        let mut chosen = Some(pool);
         loop {
-            let mut lease = self.find(question, place.as_ref().map(Place::kind), tried).await?;
-            // Another worker's call may have taken the endpoint's last place meanwhile.
-            if place.as_mut().is_none_or(|place| place.take_at(&lease.pool.endpoint)) {
-                lease.place = place.map(Box::new);
-                return Ok(lease);
+            let lease = self.find(chosen.take(), question, kind, tried).await?;
+            match place.take() {
+                None => return Ok(lease),
+                Some(taken) if taken.take_at(&lease.pool.endpoint) => return Ok(lease.at(taken)),
+                // Another worker's call has taken the endpoint's last place meanwhile.
+                full => place = full,
             }
         }
     }
 
     async fn find(
         &self,
+        mut chosen: Option<Rc<Pool>>,
         question: &Question<'_>,
         kind: Option<Kind>,
         tried: &mut Vec<usize>,
     ) -> Result<Lease, Unavailable> {
         let mut full = None;
         loop {
-            let pool = match (self.pick(question, kind, tried), full.take()) {
+            let picked = chosen.take().map_or_else(|| self.pick(question, kind, tried), Ok);
+            let pool = match (picked, full.take()) {
                 (Ok(pool), waiting) => {
                     full = waiting;
                     pool
@@ -139,17 +180,18 @@ impl Upstream {
         let choose = |skip: &dyn Fn(usize) -> bool| view.members.balancer.pick(endpoints, &self.turn, question, skip);
         let full = |at: usize| self.is_full(&endpoints[at], kind);
         let spent = |at: usize| (!tried.is_empty() && tried.contains(&endpoints[at].id)) || full(at);
-        let place = choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or({
-            if endpoints.is_empty() {
-                Unavailable::NoEndpoints
-            } else if let Some(kind) = kind.filter(|_| (0..endpoints.len()).any(full)) {
-                Unavailable::Full(if kind == Kind::Unary { Full::EndpointCalls } else { Full::EndpointStreams })
-            } else if tried.is_empty() {
-                Unavailable::NoneHealthy
-            } else {
-                Unavailable::NoConnection
-            }
-        })?;
+        let place =
+            choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or_else(|| {
+                if endpoints.is_empty() {
+                    Unavailable::NoEndpoints
+                } else if let Some(kind) = kind.filter(|_| (0..endpoints.len()).any(full)) {
+                    Unavailable::Full(if kind == Kind::Unary { Full::EndpointCalls } else { Full::EndpointStreams })
+                } else if tried.is_empty() {
+                    Unavailable::NoneHealthy
+                } else {
+                    Unavailable::NoConnection
+                }
+            })?;
         Ok(view.pools[place].clone())
     }
 

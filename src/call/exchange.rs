@@ -53,7 +53,7 @@ pub(crate) enum End {
     /// The gateway ends the call with this status.
     Local(Status),
     /// A circuit breaker is open.
-    Shed(Shed),
+    Shed(Box<Shed>),
     /// Something outside ended the call.
     Interrupted(Interrupt),
 }

@@ -4,7 +4,7 @@
 //! method is then known to be one of streams, and the next call to it counts as a stream from its start. A call that is
 //! under way is never ended for what it has turned out to be.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) enum Full {
 #[derive(Debug)]
 pub(crate) struct Place {
     cluster: Arc<Cluster>,
-    endpoint: Option<Arc<Endpoint>>,
+    endpoint: OnceCell<Arc<Endpoint>>,
     methods: Rc<Methods>,
     kind: Cell<Kind>,
 }
@@ -174,16 +174,16 @@ impl Place {
             return Err(if kind == Kind::Unary { Full::Calls } else { Full::Streams });
         }
         let (cluster, methods) = (cluster.clone(), methods.clone());
-        Ok(Some(Place { cluster, endpoint: None, methods, kind: Cell::new(kind) }))
+        Ok(Some(Place { cluster, endpoint: OnceCell::new(), methods, kind: Cell::new(kind) }))
     }
 
     /// Takes the place at the endpoint too. False when there is none.
-    pub(crate) fn take_at(&mut self, endpoint: &Arc<Endpoint>) -> bool {
+    pub(crate) fn take_at(&self, endpoint: &Arc<Endpoint>) -> bool {
         let Some(breaker) = &self.cluster.breaker else { return true };
         let kind = self.kind.get();
         let taken = take(endpoint.usage.of(kind), most(&breaker.plan.endpoint, kind));
         if taken {
-            self.endpoint = Some(endpoint.clone());
+            self.endpoint.get_or_init(|| endpoint.clone());
         }
         taken
     }
@@ -205,7 +205,7 @@ impl Place {
 
     fn usages(&self) -> impl Iterator<Item = &Usage> {
         let cluster = self.cluster.breaker.as_ref().map(|breaker| &breaker.usage);
-        cluster.into_iter().chain(self.endpoint.as_ref().map(|endpoint| &endpoint.usage))
+        cluster.into_iter().chain(self.endpoint.get().map(|endpoint| &endpoint.usage))
     }
 
     fn give_back(&self) {

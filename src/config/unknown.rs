@@ -14,10 +14,7 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ("static_resources.listeners", &["tls", "tls_cert_file", "tls_key_file"]),
     ("static_resources.listeners.config", &["tls", "tls_cert_file", "tls_key_file", "max_header_bytes"]),
     ("static_resources.listeners.address.socket_address", &["domains", "certs_dir", "resolver_name"]),
-    (
-        "static_resources.clusters",
-        &["tls", "eds_cluster_config", "registries", "hosts", "outlier_detection"],
-    ),
+    ("static_resources.clusters", &["tls", "eds_cluster_config", "registries", "hosts", "outlier_detection"]),
     ("static_resources.clusters.endpoints", &["llm_meta"]),
     ("static_resources.clusters.endpoints.socket_address", &["certs_dir", "resolver_name"]),
     (

@@ -300,6 +300,14 @@ impl Pool {
     }
 }
 
+impl Lease {
+    /// The same, counted by circuit breakers.
+    pub(super) fn at(mut self, place: Place) -> Lease {
+        self.place = Some(Box::new(place));
+        self
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.endpoint.ended(self.pool.worker);
