@@ -14,8 +14,8 @@ use crate::cluster::balance::{Question, Turn};
 use crate::cluster::{Cluster, Members};
 use crate::metrics::WorkerMetrics;
 
-pub(crate) use pool::Lease;
-use pool::{Patience, Pool};
+use pool::Patience;
+pub(crate) use pool::{Lease, Pool};
 
 /// A worker's way to the endpoints of one cluster.
 pub(crate) struct Upstream {

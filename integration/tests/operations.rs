@@ -23,7 +23,11 @@ fn document(name: &str) -> Result<String> {
 /// A gateway that has an access log and has served one call.
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
-    let setup = Setup::to([backend.address])
+    let keys =
+        "lb_policy: RoundRobin, health_checks: [{protocol: tcp}], outlier_detection: {}, healthy_panic_threshold: 1";
+    let setup = Setup::new()
+        .route("prefix: /", "echo")
+        .cluster("echo", keys, [backend.address])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");

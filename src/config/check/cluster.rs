@@ -104,6 +104,8 @@ impl Checker<'_, '_> {
             consistent: self.consistent(cluster),
             endpoints,
             health_checks: self.health_checks(cluster.health_checks.as_ref(), &scope),
+            outlier_detection: self.outlier_detection(cluster.outlier_detection.as_ref()),
+            healthy_panic_threshold: self.panic_threshold(cluster),
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
