@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub(crate) use clock::timestamp;
 pub(crate) use entry::Entry;
 use output::Output;
 use queues::Queues;

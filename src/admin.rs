@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health and what runs. It lives on the control runtime, so that a scrape never delays a
 //! call.
 
+mod clusters;
 mod metrics;
 
 use std::convert::Infallible;
@@ -15,7 +16,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -100,7 +100,7 @@ fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<
         }
         "/ready" => page(StatusCode::OK, TEXT, "ready\n".into()),
         "/live" => page(StatusCode::OK, TEXT, "live\n".into()),
-        "/clusters" => page(StatusCode::OK, "application/json", clusters(state)),
+        "/clusters" => page(StatusCode::OK, "application/json", clusters::text(state)),
         "/config" => match state.plan.to_yaml() {
             Ok(text) => page(StatusCode::OK, "application/yaml", text),
             Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
@@ -125,43 +125,4 @@ fn page(status: StatusCode, content_type: &'static str, body: String) -> Respons
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-#[derive(Serialize)]
-struct ClusterPage<'a> {
-    name: &'a str,
-    endpoints: Vec<EndpointPage>,
-}
-
-#[derive(Serialize)]
-struct EndpointPage {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    address: String,
-    healthy: bool,
-    weight: u32,
-    open_streams: usize,
-}
-
-fn clusters(state: &State) -> String {
-    let pages: Vec<_> = state
-        .clusters
-        .iter()
-        .map(|cluster| ClusterPage {
-            name: &cluster.plan.name,
-            endpoints: cluster
-                .members()
-                .endpoints
-                .iter()
-                .map(|endpoint| EndpointPage {
-                    name: endpoint.name.as_deref().map(str::to_owned),
-                    address: endpoint.label.to_string(),
-                    healthy: endpoint.is_healthy(),
-                    weight: endpoint.weight,
-                    open_streams: endpoint.open(),
-                })
-                .collect(),
-        })
-        .collect();
-    serde_json::to_string_pretty(&pages).map_or_else(|error| error.to_string(), |text| text + "\n")
 }

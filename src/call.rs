@@ -5,6 +5,7 @@ mod deadline;
 mod exchange;
 mod held;
 mod inspect;
+mod judge;
 mod message;
 mod pump;
 mod record;
@@ -137,13 +138,17 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
 /// Attempts until one of them has been processed, or none can be.
 async fn attempts(local: &Local, route: &RouteTarget, parties: &mut Parties<'_, '_>) -> Attempted {
     let mut tried = Vec::new();
+    parties.notes.is_judged = route.upstream.cluster.outliers.is_some();
     loop {
         let lease = match lease(route, parties, &mut tried).await {
             Ok(lease) => lease,
             Err(end) => return Attempted { end, at_boundary: true },
         };
-        let endpoint = lease.pool.endpoint.id;
+        let pool = lease.pool.clone();
         let attempted = exchange::attempt(parties, lease).await;
+        if parties.notes.is_judged {
+            judge::tell(&pool, &attempted.end, parties);
+        }
         let again = matches!(attempted.end, End::Unprocessed)
             && parties.body.can_be_sent_again()
             && parties.notes.attempts < MOST_ATTEMPTS;
@@ -151,7 +156,7 @@ async fn attempts(local: &Local, route: &RouteTarget, parties: &mut Parties<'_, 
             return attempted;
         }
         local.metrics.transparent_retries[route.cluster].add(1);
-        tried.push(endpoint);
+        tried.push(pool.endpoint.id);
     }
 }
 

@@ -3,18 +3,23 @@
 pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod dns;
+mod endpoint;
 mod hashing;
 pub(crate) mod health;
+pub(crate) mod outlier;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
 use crate::config::plan;
 use balance::Balancer;
-use breaker::{Breaker, Usage};
+use breaker::Breaker;
+pub(crate) use endpoint::Endpoint;
+use health::CheckCounts;
+use outlier::{Ejection, Outliers, Verdict};
 
 /// A cluster of the plan, and who is in it now.
 #[derive(Debug)]
@@ -29,13 +34,19 @@ pub(crate) struct Cluster {
     changing: Mutex<()>,
     /// Limits of what may be in use; `None` where there are none.
     pub(crate) breaker: Option<Breaker>,
+    /// How health checks ended.
+    pub(crate) checks: CheckCounts,
+    /// What the ends of calls say about endpoints; `None` where nobody asks.
+    pub(crate) outliers: Option<Outliers>,
 }
 
-/// The endpoints at one moment, and the choice among those that are up.
+/// The endpoints at one moment, and the choice among those that are usable.
 #[derive(Debug)]
 pub(crate) struct Members {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     pub(crate) balancer: Balancer,
+    /// Too few are usable, so that all are used.
+    pub(crate) panic: bool,
 }
 
 /// An address that discovery has found, with what the file says about it.
@@ -46,45 +57,22 @@ pub(crate) struct Found {
     pub(crate) name: Option<Arc<str>>,
 }
 
-/// One address that serves the cluster.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    /// Unlike that of every other endpoint of this process, past ones included.
-    pub(crate) id: usize,
-    pub(crate) address: SocketAddr,
-    /// How metrics and logs name it.
-    pub(crate) label: Arc<str>,
-    pub(crate) weight: u32,
-    /// What the file calls it.
-    pub(crate) name: Option<Arc<str>>,
-    healthy: AtomicBool,
-    /// What its cluster's circuit breakers count.
-    pub(crate) usage: Usage,
-    /// Open streams, a cell for each worker: only the sum over all is the endpoint's load.
-    open: Box<[Padded]>,
-}
-
-/// A cell with a cache line of its own.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Padded(AtomicUsize);
-
-static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
-
 // === impl Cluster ===
 
 impl Cluster {
     /// A cluster without endpoints.
     pub(crate) fn new(index: usize, plan: plan::Cluster, workers: usize) -> Cluster {
-        let balancer = Balancer::new(&plan.balance, plan.consistent, &[]);
+        let members = Members::new(&plan, Vec::new());
         Cluster {
             index,
             breaker: plan.circuit_breakers.map(Breaker::new),
-            plan,
             workers,
-            members: ArcSwap::from_pointee(Members { endpoints: Vec::new(), balancer }),
+            members: ArcSwap::from_pointee(members),
             version: AtomicU64::new(1),
             changing: Mutex::new(()),
+            checks: CheckCounts::default(),
+            outliers: plan.outlier_detection.clone().map(Outliers::new),
+            plan,
         }
     }
 
@@ -109,7 +97,7 @@ impl Cluster {
             .map(|found| {
                 let known = before.endpoints.iter().find(|one| one.is(found));
                 known.cloned().unwrap_or_else(|| {
-                    let endpoint = Arc::new(Endpoint::new(found.clone(), self.workers));
+                    let endpoint = Arc::new(Endpoint::new(found.clone(), self.workers, self.outliers.is_some()));
                     fresh.push(endpoint.clone());
                     endpoint
                 })
@@ -122,62 +110,56 @@ impl Cluster {
     /// Records an endpoint's health. True when that is a change.
     pub(crate) fn set_health(&self, endpoint: &Endpoint, healthy: bool) -> bool {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        if endpoint.healthy.swap(healthy, Ordering::Relaxed) == healthy {
+        if !endpoint.set_healthy(healthy) {
             return false;
         }
         self.publish(self.members.load().endpoints.clone());
         true
     }
 
-    fn publish(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let balancer = Balancer::new(&self.plan.balance, self.plan.consistent, &endpoints);
-        self.members.store(Arc::new(Members { endpoints, balancer }));
-        self.version.fetch_add(1, Ordering::Release);
+    /// Takes an endpoint out for what its calls said, or lets it back in.
+    pub(crate) fn set_ejection(&self, endpoint: &Endpoint, ejection: Option<Ejection>) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoint.set_ejection(ejection);
+        self.publish(self.members.load().endpoints.clone());
     }
-}
 
-// === impl Endpoint ===
-
-impl Endpoint {
-    fn new(found: Found, workers: usize) -> Endpoint {
-        let Found { address, weight, name } = found;
-        Endpoint {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            address,
-            label: address.to_string().into(),
-            weight,
-            name,
-            healthy: AtomicBool::new(true),
-            usage: Usage::default(),
-            open: (0..workers).map(|_| Padded::default()).collect(),
+    /// Hears from a worker how an attempt at an endpoint, or a connect to it, went.
+    pub(crate) fn tell(&self, endpoint: &Endpoint, worker: usize, verdict: Verdict) {
+        if let (Some(outliers), Some(tally)) = (&self.outliers, &endpoint.tally) {
+            outliers.count(tally, worker, verdict);
         }
     }
 
-    /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
-    /// and which of them DNS finds first is not worth a connection.
-    pub(crate) fn is(&self, found: &Found) -> bool {
-        self.address == found.address && self.weight == found.weight
+    fn publish(&self, endpoints: Vec<Arc<Endpoint>>) {
+        let members = Arc::new(Members::new(&self.plan, endpoints));
+        let before = self.members.swap(members.clone());
+        self.version.fetch_add(1, Ordering::Release);
+        let (cluster, of) = (&self.plan.name, members.endpoints.len());
+        match (before.panic, members.panic) {
+            (false, true) => {
+                let usable = members.usable();
+                tracing::warn!(%cluster, usable, of, "panic: too few endpoints are usable, all get calls");
+            }
+            (true, false) => tracing::info!(%cluster, of, "panic ends: only usable endpoints get calls"),
+            _ => {}
+        }
+    }
+}
+
+// === impl Members ===
+
+impl Members {
+    fn new(plan: &plan::Cluster, endpoints: Vec<Arc<Endpoint>>) -> Members {
+        let usable: Vec<usize> = (0..endpoints.len()).filter(|at| endpoints[*at].is_usable()).collect();
+        let panic = usable.len() * 100 < plan.healthy_panic_threshold as usize * endpoints.len();
+        let chosen = if panic { (0..endpoints.len()).collect() } else { usable };
+        let balancer = Balancer::new(&plan.balance, plan.consistent, &endpoints, chosen);
+        Members { endpoints, balancer, panic }
     }
 
-    /// False while a health check says that it is down.
-    pub(crate) fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
-    }
-
-    /// Open streams of all workers.
-    pub(crate) fn open(&self) -> usize {
-        self.open.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
-    }
-
-    /// A worker opened a stream. Only that worker's thread may call this for its index.
-    pub(crate) fn opened(&self, worker: usize) {
-        let cell = &self.open[worker].0;
-        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    /// A worker's stream ended. Only that worker's thread may call this for its index.
-    pub(crate) fn ended(&self, worker: usize) {
-        let cell = &self.open[worker].0;
-        cell.store(cell.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    /// Endpoints that are neither down nor ejected.
+    fn usable(&self) -> usize {
+        self.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count()
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, State};
-use crate::cluster::{Cluster, dns};
+use crate::cluster::{Cluster, dns, outlier};
 use crate::config::plan::Plan;
 use crate::listener;
 use crate::local::Parts;
@@ -224,6 +224,7 @@ async fn start_clusters(plan: &Plan, workers: usize, control: &mut JoinSet<()>) 
         let cluster = Arc::new(Cluster::new(index, cluster.clone(), workers));
         let (tell, told) = oneshot::channel();
         control.spawn(dns::discover(cluster.clone(), tell));
+        control.spawn(outlier::detect(cluster.clone()));
         clusters.push(cluster);
         filled.push(told);
     }

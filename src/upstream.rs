@@ -19,8 +19,8 @@ use crate::cluster::breaker::{Full, Kind, Methods, Pending, Place};
 use crate::cluster::{Cluster, Endpoint, Members};
 use crate::metrics::WorkerMetrics;
 
-pub(crate) use pool::Lease;
-use pool::{Patience, Pool};
+use pool::Patience;
+pub(crate) use pool::{Lease, Pool};
 
 /// A worker's way to the endpoints of one cluster.
 pub(crate) struct Upstream {

@@ -241,6 +241,9 @@ async fn clusters_show_their_endpoints() {
     let mut found: Value = serde_json::from_str(&page.body).unwrap();
     let open: u64 = [0, 1].map(|at| found[0]["endpoints"][at]["open_streams"].take().as_u64().unwrap()).iter().sum();
     assert_eq!(open, 1);
+    let failure = found[1]["endpoints"][0].as_object_mut().unwrap().remove("last_check_failure").unwrap();
+    assert!(failure["why"].as_str().unwrap().contains("refused"), "{failure}");
+    assert!(failure["time"].as_str().unwrap().ends_with('Z'), "{failure}");
     let line = |address: &str, healthy: bool, weight: u32, open: Value| serde_json::json!({"address": address, "healthy": healthy, "weight": weight, "open_streams": open});
     let named = |name: &str, mut line: Value| {
         line["name"] = name.into();

@@ -23,9 +23,11 @@ fn document(name: &str) -> Result<String> {
 /// A gateway that shows all it can show, and has served one call.
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
+    let keys = "lb_policy: RoundRobin, health_checks: [{protocol: tcp}], outlier_detection: {}, \
+                healthy_panic_threshold: 1, circuit_breakers: {max_calls: 100}";
     let setup = Setup::new()
         .route("prefix: /", "echo")
-        .cluster("echo", "circuit_breakers: {max_calls: 100}", [backend.address])
+        .cluster("echo", keys, [backend.address])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");

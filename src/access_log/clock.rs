@@ -36,6 +36,13 @@ impl Clock {
     }
 }
 
+/// A time as text.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    let mut text = Vec::new();
+    Clock::default().write(&mut text, time);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// The Gregorian date of a day counted from 1970-01-01, by eras of 400 years that begin in March.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;

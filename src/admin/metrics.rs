@@ -1,5 +1,7 @@
 //! Folds the workers' cells into Prometheus' text format.
 
+mod endpoints;
+
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use weir_filter::Code;
@@ -31,8 +33,13 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         transparent_retries(state),
         timed_out(state),
         shed(state),
-        endpoint_healthy(state),
-        endpoint_streams(state),
+        endpoints::healthy(state),
+        endpoints::streams(state),
+        endpoints::health_checks(state),
+        endpoints::ejected(state),
+        endpoints::ejections(state),
+        endpoints::ejections_prevented(state),
+        endpoints::cluster_panic(state),
         plain(state, "weir_config_notices", "Notices of the running configuration.", |state| {
             state.plan.notices.len() as u64
         }),
@@ -210,16 +217,6 @@ fn shed(state: &State) -> MetricFamily {
     family
 }
 
-fn endpoint_healthy(state: &State) -> MetricFamily {
-    by_endpoint(state, "weir_endpoint_healthy", "1 while an endpoint gets calls.", |endpoint| {
-        u64::from(endpoint.is_healthy())
-    })
-}
-
-fn endpoint_streams(state: &State) -> MetricFamily {
-    by_endpoint(state, "weir_endpoint_open_streams", "Open streams to an endpoint.", |endpoint| endpoint.open() as u64)
-}
-
 fn dropped_records(state: &State) -> MetricFamily {
     let help = "Lines that the access log lost because its writer was behind.";
     let mut family = family("weir_access_log_dropped_total", help, MetricType::COUNTER);
@@ -269,22 +266,6 @@ fn by_cluster(
     for cluster in &state.clusters {
         let value = sum(state, |metrics| cell(metrics, cluster.index));
         family.mut_metric().push(of_kind(kind, &[("cluster", &cluster.plan.name)], value));
-    }
-    family
-}
-
-fn by_endpoint(
-    state: &State,
-    name: &str,
-    help: &str,
-    value: impl Fn(&crate::cluster::Endpoint) -> u64,
-) -> MetricFamily {
-    let mut family = family(name, help, MetricType::GAUGE);
-    for cluster in &state.clusters {
-        for endpoint in &cluster.members().endpoints {
-            let labels = [("cluster", &*cluster.plan.name), ("endpoint", &*endpoint.label)];
-            family.mut_metric().push(gauge(&labels, value(endpoint)));
-        }
     }
     family
 }

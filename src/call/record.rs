@@ -37,6 +37,8 @@ pub(crate) struct Record {
 pub(crate) struct Notes {
     /// Somebody reads the access log: what only it tells is noted.
     is_logged: bool,
+    /// Somebody asks what the backend's status was.
+    pub(crate) is_judged: bool,
     endpoint: Option<Arc<str>>,
     pub(crate) upstream_status: Option<Code>,
     /// `grpc-message` beside a status other than OK, as it was on the wire.
@@ -60,11 +62,11 @@ impl Notes {
 
     /// Notes the status in a response's trailers, or in a trailers-only head.
     pub(crate) fn heard(&mut self, trailers: &HeaderMap) {
-        if !self.is_logged {
+        if !self.is_logged && !self.is_judged {
             return;
         }
         self.upstream_status = status::read(trailers);
-        if self.upstream_status != Some(Code::Ok) {
+        if self.is_logged && self.upstream_status != Some(Code::Ok) {
             self.upstream_message = trailers.get(status::GRPC_MESSAGE).cloned();
         }
     }

@@ -8,10 +8,10 @@ use super::Endpoint;
 use super::hashing::{self, Maglev, Ring};
 use crate::config::plan::{Balance, Consistent, HashOn};
 
-/// A cluster's policy over the endpoints that are up. Rebuilt when they change, never during a call.
+/// A cluster's policy over the endpoints that may be chosen. Rebuilt when they change, never during a call.
 #[derive(Debug)]
 pub(crate) struct Balancer {
-    /// Places in the cluster's list of endpoints of those that are up.
+    /// Places in the cluster's list of endpoints of those that may be chosen.
     up: Vec<usize>,
     policy: Policy,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Balancer {
 enum Policy {
     RoundRobin,
     Random,
-    /// Sums of the weights up to and with each endpoint that is up.
+    /// Sums of the weights up to and with each endpoint that may be chosen.
     WeightedRandom(Vec<u64>),
     LeastRequest,
     Ring(Ring, HashOn),
@@ -41,8 +41,13 @@ pub(crate) struct Question<'a> {
 }
 
 impl Balancer {
-    pub(crate) fn new(balance: &Balance, consistent: Consistent, endpoints: &[Arc<Endpoint>]) -> Balancer {
-        let up: Vec<usize> = (0..endpoints.len()).filter(|at| endpoints[*at].is_healthy()).collect();
+    /// Chooses among the endpoints at the places `up`.
+    pub(crate) fn new(
+        balance: &Balance,
+        consistent: Consistent,
+        endpoints: &[Arc<Endpoint>],
+        up: Vec<usize>,
+    ) -> Balancer {
         let named = || up.iter().map(|at| (&*endpoints[*at].label, endpoints[*at].weight));
         let policy = match balance {
             Balance::RoundRobin => Policy::RoundRobin,
@@ -187,14 +192,19 @@ mod tests {
         (0_u16..)
             .zip(weights)
             .map(|(at, weight)| Found { address: ([127, 0, 0, 1], 1000 + at).into(), weight: *weight, name: None })
-            .map(|found| Arc::new(Endpoint::new(found, 1)))
+            .map(|found| Arc::new(Endpoint::new(found, 1, false)))
             .collect()
+    }
+
+    fn balancer(balance: &Balance, consistent: Consistent, endpoints: &[Arc<Endpoint>]) -> Balancer {
+        let up = (0..endpoints.len()).filter(|at| endpoints[*at].is_usable()).collect();
+        Balancer::new(balance, consistent, endpoints, up)
     }
 
     const SIZES: Consistent = Consistent { replicas: None, table_size: 65_537 };
 
     fn counts(balance: &Balance, endpoints: &[Arc<Endpoint>], calls: usize) -> Vec<usize> {
-        let balancer = Balancer::new(balance, SIZES, endpoints);
+        let balancer = balancer(balance, SIZES, endpoints);
         let turn = Turn::new();
         let metadata = http::HeaderMap::new();
         let mut counts = vec![0; endpoints.len()];
@@ -223,7 +233,7 @@ mod tests {
     fn the_size_of_a_table_is_the_configured_one() {
         let endpoints = endpoints(&[1, 1]);
         let share = |balance: &Balance, consistent: Consistent| {
-            let balancer = Balancer::new(balance, consistent, &endpoints);
+            let balancer = balancer(balance, consistent, &endpoints);
             match balancer.policy {
                 Policy::Ring(ring, _) => ring.points(),
                 Policy::Maglev(table, _) => table.slots(),
@@ -266,13 +276,13 @@ mod tests {
         let pick = |balance: &Balance, path: &str| {
             let metadata = http::HeaderMap::new();
             let question = Question { path, metadata: &metadata };
-            Balancer::new(balance, SIZES, &endpoints).pick(&endpoints, &Turn::new(), &question, |_| false).expect("up")
+            balancer(balance, SIZES, &endpoints).pick(&endpoints, &Turn::new(), &question, |_| false).expect("up")
         };
         for balance in [Balance::Ring(HashOn::Path), Balance::Maglev(HashOn::Path)] {
             let before: Vec<usize> = (0..40).map(|key| pick(&balance, &format!("/s/m{key}"))).collect();
-            endpoints[2].healthy.store(false, std::sync::atomic::Ordering::Relaxed);
+            endpoints[2].set_healthy(false);
             let after: Vec<usize> = (0..40).map(|key| pick(&balance, &format!("/s/m{key}"))).collect();
-            endpoints[2].healthy.store(true, std::sync::atomic::Ordering::Relaxed);
+            endpoints[2].set_healthy(true);
             assert!(!after.contains(&2));
             let moved = before.iter().zip(&after).filter(|(was, is)| **was != 2 && was != is).count();
             assert!(moved <= 8, "{balance:?} moved {moved} of 40 keys that it need not have");
@@ -283,10 +293,10 @@ mod tests {
     fn nothing_up_is_nothing_picked() {
         let metadata = http::HeaderMap::new();
         let question = Question { path: "/s/m", metadata: &metadata };
-        let balancer = Balancer::new(&Balance::RoundRobin, SIZES, &[]);
-        assert_eq!(balancer.pick(&[], &Turn::new(), &question, |_| false), None);
+        let none = balancer(&Balance::RoundRobin, SIZES, &[]);
+        assert_eq!(none.pick(&[], &Turn::new(), &question, |_| false), None);
         let one = endpoints(&[1]);
-        let balancer = Balancer::new(&Balance::RoundRobin, SIZES, &one);
-        assert_eq!(balancer.pick(&one, &Turn::new(), &question, |_| true), None);
+        let only = balancer(&Balance::RoundRobin, SIZES, &one);
+        assert_eq!(only.pick(&one, &Turn::new(), &question, |_| true), None);
     }
 }

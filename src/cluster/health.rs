@@ -1,21 +1,19 @@
 //! Active health checks, once a process, on the control runtime.
 
-use std::error::Error;
-use std::sync::Arc;
+mod grpc;
+mod http;
+mod tcp;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
-use tonic::Status;
-use tonic::transport::Channel;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
-use weir_filter::Code;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Cluster, Endpoint};
 use crate::config::plan::{HealthCheck, Probe};
+use grpc::{Pushed, Service};
 
 /// The checks of one endpoint. Dropping it ends them.
 #[derive(Debug)]
@@ -31,66 +29,125 @@ impl Drop for Checks {
     }
 }
 
+/// How a cluster's checks ended.
+#[derive(Debug, Default)]
+pub(crate) struct CheckCounts {
+    /// Answers that were good.
+    pub(crate) good: AtomicU64,
+    /// Answers that were bad, and checks that could not be made.
+    pub(crate) bad: AtomicU64,
+    /// No answer in time.
+    pub(crate) late: AtomicU64,
+}
+
 /// Starts the cluster's checks of one endpoint, on the current runtime. It is up when all of them say so.
 pub(crate) fn watch(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Checks {
     let checks = &cluster.plan.health_checks;
-    let verdicts = Arc::new(std::sync::Mutex::new(vec![true; checks.len()]));
-    let tasks = checks
-        .iter()
-        .enumerate()
-        .map(|(at, check)| {
-            let (cluster, endpoint, check, verdicts) =
-                (cluster.clone(), endpoint.clone(), check.clone(), verdicts.clone());
-            let report = move |cluster: &Cluster, endpoint: &Endpoint, up: bool, why: &str| {
-                let all_up = {
-                    let mut verdicts = verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    verdicts[at] = up;
-                    verdicts.iter().all(|up| *up)
-                };
-                if cluster.set_health(endpoint, all_up) {
-                    let (cluster, endpoint) = (&cluster.plan.name, &endpoint.label);
-                    if all_up {
-                        tracing::info!(%cluster, %endpoint, "endpoint up");
-                    } else {
-                        tracing::warn!(%cluster, %endpoint, why, "endpoint down");
-                    }
-                }
-            };
-            tokio::spawn(run(cluster, endpoint, check, report)).abort_handle()
-        })
+    let verdicts = Arc::new(Mutex::new(vec![true; checks.len()]));
+    let tasks = (0..checks.len())
+        .map(|at| Checked { cluster: cluster.clone(), endpoint: endpoint.clone(), at, verdicts: verdicts.clone() })
+        .map(|checked| tokio::spawn(run(checked)).abort_handle())
         .collect();
     Checks { tasks }
 }
 
-async fn run(
+/// One check of one endpoint, and the verdicts of all of that endpoint's checks.
+struct Checked {
     cluster: Arc<Cluster>,
     endpoint: Arc<Endpoint>,
-    check: HealthCheck,
-    report: impl Fn(&Cluster, &Endpoint, bool, &str),
-) {
-    let mut streak = Streak::new(&check);
-    let mut probe = Prober::new(&check.probe, &endpoint);
-    loop {
-        let result = match timeout(check.timeout, probe.ask()).await {
-            Ok(result) => result,
-            Err(_) => {
-                // The connection may be that of a machine that died without a word, and would never answer again.
-                probe = Prober::new(&check.probe, &endpoint);
-                Err(format!("no answer in {:?}", check.timeout))
-            }
+    at: usize,
+    verdicts: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Checked {
+    fn check(&self) -> &HealthCheck {
+        &self.cluster.plan.health_checks[self.at]
+    }
+
+    /// This check's verdict has changed.
+    fn report(&self, up: bool, why: &str) {
+        let all_up = {
+            let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+            verdicts[self.at] = up;
+            verdicts.iter().all(|up| *up)
         };
-        if let Some(up) = streak.count(result.is_ok()) {
-            report(&cluster, &endpoint, up, result.err().as_deref().unwrap_or_default());
+        if self.cluster.set_health(&self.endpoint, all_up) {
+            let (cluster, endpoint) = (&self.cluster.plan.name, &self.endpoint.label);
+            if all_up {
+                tracing::info!(%cluster, %endpoint, "endpoint up");
+            } else {
+                tracing::warn!(%cluster, %endpoint, why, "endpoint down");
+            }
         }
-        tokio::time::sleep(jittered(check.interval)).await;
     }
 }
 
-/// Checks of many endpoints that began together spread over a tenth of their interval.
-fn jittered(interval: Duration) -> Duration {
+async fn run(checked: Checked) {
+    let check = checked.check();
+    sleep(jittered(check.initial_delay, check.interval_jitter)).await;
+    let mut streak = Streak::new(check);
+    let mut prober = Prober::new(check, &checked.endpoint);
+    loop {
+        let result = ask(&checked, &mut prober).await;
+        if let Some(up) = streak.count(result.is_ok()) {
+            checked.report(up, result.err().as_deref().unwrap_or_default());
+        }
+        wait(&checked, &mut prober, &mut streak).await;
+    }
+}
+
+/// Makes the check once.
+async fn ask(checked: &Checked, prober: &mut Prober) -> Result<(), String> {
+    let (check, counts) = (checked.check(), &checked.cluster.checks);
+    let result = match timeout(check.timeout, prober.ask()).await {
+        Ok(result) => {
+            let count = if result.is_ok() { &counts.good } else { &counts.bad };
+            count.fetch_add(1, Ordering::Relaxed);
+            result
+        }
+        Err(_) => {
+            counts.late.fetch_add(1, Ordering::Relaxed);
+            // The connection may be that of a machine that died without a word, and would never answer again.
+            *prober = Prober::new(check, &checked.endpoint);
+            Err(format!("no answer in {:?}", check.timeout))
+        }
+    };
+    result.inspect_err(|why| checked.endpoint.note_check_failure(why))
+}
+
+/// Waits until the check is due again. What the backend says of itself meanwhile counts at once.
+async fn wait(checked: &Checked, prober: &mut Prober, streak: &mut Streak) {
+    let check = checked.check();
+    let pause = |up: bool| {
+        let interval = if up { check.interval } else { check.unhealthy_interval };
+        Instant::now() + jittered(interval, check.interval_jitter)
+    };
+    let mut due = pause(streak.up);
+    loop {
+        let pushed = tokio::select! {
+            () = sleep_until(due) => return,
+            pushed = prober.pushed() => pushed,
+        };
+        match pushed {
+            Pushed::Down(why) => {
+                checked.endpoint.note_check_failure(&why);
+                if streak.break_off() {
+                    checked.report(false, &why);
+                    due = pause(false);
+                }
+            }
+            Pushed::Up if streak.up => {}
+            // Nobody need wait to find out more.
+            Pushed::Up | Pushed::Broken => return,
+        }
+    }
+}
+
+/// Checks of many endpoints that began together fall out of step.
+fn jittered(wait: Duration, most: Option<Duration>) -> Duration {
     use std::hash::{BuildHasher, RandomState};
-    let tenth = interval.as_nanos() as u64 / 10;
-    interval + Duration::from_nanos(if tenth == 0 { 0 } else { RandomState::new().hash_one(0) % tenth })
+    let most = most.unwrap_or(wait / 10).as_nanos() as u64;
+    wait + Duration::from_nanos(if most == 0 { 0 } else { RandomState::new().hash_one(0) % most })
 }
 
 /// Counts answers of one kind in a row against the thresholds.
@@ -128,74 +185,54 @@ impl Streak {
         self.up = good;
         Some(good)
     }
+
+    /// The verdict is that it is down, whatever was counted. True when that is a change.
+    fn break_off(&mut self) -> bool {
+        self.against = 0;
+        std::mem::replace(&mut self.up, false)
+    }
 }
 
+/// Who makes a check.
 enum Prober {
     Tcp(Arc<Endpoint>),
-    /// Without a client, and with the reason, where the endpoint's address makes no URI.
-    Grpc {
-        client: Result<HealthClient<Channel>, String>,
-        service: String,
-    },
+    Grpc(Box<Service>),
+    Http(http::Request),
 }
 
 impl Prober {
-    fn new(probe: &Probe, endpoint: &Arc<Endpoint>) -> Prober {
-        match probe {
+    fn new(check: &HealthCheck, endpoint: &Arc<Endpoint>) -> Prober {
+        match &check.probe {
             Probe::Tcp => Prober::Tcp(endpoint.clone()),
             Probe::Grpc { service_name } => {
-                let uri = http::Uri::builder().scheme("http").authority(&*endpoint.label).path_and_query("/").build();
-                let client = uri
-                    .map(|uri| HealthClient::new(Channel::builder(uri).connect_lazy()))
-                    .map_err(|error| format!("{} cannot be asked: {error}", endpoint.label));
-                Prober::Grpc { client, service: service_name.clone() }
+                Prober::Grpc(Box::new(Service::new(endpoint, service_name, check.interval)))
+            }
+            Probe::Http { path, host, use_http2, expected_statuses } => {
+                Prober::Http(http::Request::new(endpoint, path, host.as_ref(), *use_http2, expected_statuses))
             }
         }
     }
 
     async fn ask(&mut self) -> Result<(), String> {
         match self {
-            Prober::Tcp(endpoint) => {
-                TcpStream::connect(endpoint.address).await.map(drop).map_err(|error| error.to_string())
-            }
-            Prober::Grpc { client, service } => {
-                let request = HealthCheckRequest { service: service.clone() };
-                let client = client.as_mut().map_err(|error| error.clone())?;
-                let answer = client.check(request).await.map_err(|status| reason(&status))?.into_inner();
-                match answer.status() {
-                    ServingStatus::Serving => Ok(()),
-                    other => Err(other.as_str_name().to_owned()),
-                }
-            }
+            Prober::Tcp(endpoint) => tcp::ask(endpoint).await,
+            Prober::Grpc(service) => service.ask().await,
+            Prober::Http(request) => request.ask().await,
         }
     }
-}
 
-/// Why a check failed, in a line: the root of it where there was no answer, else what the backend said.
-fn reason(status: &Status) -> String {
-    match std::iter::successors(status.source(), |error| (**error).source()).last() {
-        Some(root) => root.to_string(),
-        None => {
-            let code = Code::from_number(status.code() as u8).map_or("status", Code::name);
-            format!("{code} {}", status.message()).trim_end().to_owned()
+    /// What the backend says without being asked.
+    async fn pushed(&mut self) -> Pushed {
+        match self {
+            Prober::Grpc(service) => service.pushed().await,
+            Prober::Tcp(_) | Prober::Http(_) => std::future::pending().await,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, SocketAddrV6};
-
     use super::*;
-
-    #[tokio::test]
-    async fn an_address_with_a_scope_can_be_asked() {
-        let address = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 2);
-        let endpoint =
-            Arc::new(Endpoint::new(crate::cluster::Found { address: address.into(), weight: 1, name: None }, 1));
-        let probe = Prober::new(&Probe::Grpc { service_name: String::new() }, &endpoint);
-        assert!(matches!(probe, Prober::Grpc { client: Ok(_), .. }));
-    }
 
     #[test]
     fn thresholds_count_answers_in_a_row() {
@@ -209,12 +246,19 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_the_root_of_it_or_what_the_backend_said() {
-        let answered = Status::unimplemented("unknown service");
-        assert_eq!(reason(&answered), "UNIMPLEMENTED unknown service");
-        assert_eq!(reason(&Status::unavailable("")), "UNAVAILABLE");
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let wrapped = std::io::Error::other(std::io::Error::other(refused));
-        assert_eq!(reason(&Status::from_error(Box::new(wrapped))), "connection refused");
+    fn a_backends_own_word_waits_for_no_threshold_and_its_return_does() {
+        let mut streak = Streak { up: true, against: 2, healthy_threshold: 2, unhealthy_threshold: 3 };
+        assert_eq!([streak.break_off(), streak.break_off()], [true, false]);
+        assert_eq!([streak.count(true), streak.count(true)], [None, Some(true)]);
+    }
+
+    #[test]
+    fn jitter_lengthens_by_less_than_its_most() {
+        let wait = Duration::from_secs(1);
+        for _ in 0..100 {
+            assert!((wait..wait + wait / 10).contains(&jittered(wait, None)));
+            assert!((wait..wait * 3).contains(&jittered(wait, Some(wait * 2))));
+            assert_eq!(jittered(wait, Some(Duration::ZERO)), wait);
+        }
     }
 }

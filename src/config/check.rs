@@ -25,6 +25,7 @@ mod http2;
 mod listener;
 mod log;
 mod manager;
+mod outlier;
 mod pattern;
 mod process;
 mod proxy;

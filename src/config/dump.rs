@@ -3,11 +3,13 @@
 //! Every default is written out, so that what stands there is what holds; reading it back gives the same plan. What
 //! looks like a secret is hidden.
 
+mod health;
+
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
-    Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck,
-    Listener, NamedFilter, Node, Plan, Probe, Rest, Route, Segment, Timeouts, UpstreamHttp2,
+    Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, Listener,
+    NamedFilter, Node, Plan, Rest, Route, Segment, Timeouts, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -234,7 +236,9 @@ fn cluster(cluster: &Cluster) -> Value {
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("http2", Some(upstream(&cluster.http2))),
         ("endpoints", list(&cluster.endpoints, endpoint)),
-        ("health_checks", list(&cluster.health_checks, health_check).filter(|_| !cluster.health_checks.is_empty())),
+        ("health_checks", health::checks(&cluster.health_checks)),
+        ("outlier_detection", cluster.outlier_detection.as_ref().map(health::outlier_detection)),
+        ("healthy_panic_threshold", some(cluster.healthy_panic_threshold)),
     ])
 }
 
@@ -257,20 +261,5 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         ("name", endpoint.name.as_deref().and_then(some)),
         ("socket_address", Some(address)),
         ("meta", Some(map([("weight", some(endpoint.weight))]))),
-    ])
-}
-
-fn health_check(check: &HealthCheck) -> Value {
-    let (protocol, service) = match &check.probe {
-        Probe::Tcp => ("tcp", None),
-        Probe::Grpc { service_name } => ("grpc", some(service_name.clone())),
-    };
-    map([
-        ("protocol", some(protocol)),
-        ("service_name", service),
-        ("interval", time(check.interval)),
-        ("timeout", time(check.timeout)),
-        ("healthy_threshold", some(check.healthy_threshold)),
-        ("unhealthy_threshold", some(check.unhealthy_threshold)),
     ])
 }

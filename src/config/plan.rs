@@ -4,6 +4,7 @@
 //! filled in, and filters are built.
 
 mod breaker;
+mod health;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use weir_filter::Filter;
 
 pub use breaker::{Budget, CircuitBreakers};
+pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -200,6 +202,10 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// The active health checks; an endpoint is up when all of them say so.
     pub health_checks: Vec<HealthCheck>,
+    /// When calls that fail eject an endpoint; `None` is never.
+    pub outlier_detection: Option<OutlierDetection>,
+    /// With less than this percentage of the endpoints usable, all of them are used; 0 is never.
+    pub healthy_panic_threshold: u32,
     /// How much of it may be in use at once; `None` is no limit.
     pub circuit_breakers: Option<CircuitBreakers>,
     /// How long a connection may take from the first SYN to the backend's SETTINGS.
@@ -273,33 +279,6 @@ pub struct Endpoint {
     pub weight: u32,
     /// How the admin page of the clusters calls it: its `name` in the file, or its `id`.
     pub name: Option<Arc<str>>,
-}
-
-/// An active health check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// What is asked.
-    pub probe: Probe,
-    /// Time between the end of a check and the start of the next.
-    pub interval: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// This many good answers in a row bring an endpoint back.
-    pub healthy_threshold: u32,
-    /// This many bad answers in a row take an endpoint out.
-    pub unhealthy_threshold: u32,
-}
-
-/// What a health check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// That the port accepts a connection.
-    Tcp,
-    /// `grpc.health.v1.Health/Check` for this service; empty asks for the server as a whole.
-    Grpc {
-        /// The service name in the request.
-        service_name: String,
-    },
 }
 
 /// HTTP/2 settings towards backends.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::Connection;
 use super::driver;
 use crate::cluster::breaker::{Connected, Place};
+use crate::cluster::outlier::Verdict;
 use crate::cluster::{Cluster, Endpoint};
 use crate::metrics::WorkerMetrics;
 
@@ -248,6 +249,7 @@ impl Pool {
         if self.failing_until.get().is_none_or(|until| Instant::now() >= until) {
             let backoff = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
             self.failing_until.set(Some(Instant::now() + backoff));
+            self.cluster.tell(&self.endpoint, self.worker, Verdict::GatewayFailure);
         }
         self.send_elsewhere();
         self.serve_later();

@@ -34,6 +34,7 @@ static_resources:
     - name: orders
       endpoints: [{socket_address: {address: 10.0.0.1, port: 50051}}]
       health_checks: [{protocol: grpc}]
+      outlier_detection: {success_rate_stdev_factor: 1, failure_percentage_threshold: 1}
 "#;
 
 /// The same with a cluster that is looked up and hashed.

@@ -7,6 +7,7 @@
     client.py drink ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads them all
     client.py calls ADDRESS COUNT     prints `open` when it is ready, and makes unary calls, on a connection made then,
                                       after SIGUSR1
+    client.py late ADDRESS COUNT      makes unary calls, one after another, none of which is answered in its time
 """
 
 import os
@@ -78,7 +79,18 @@ def calls(channel, count):
         assert echo(message, timeout=30) == message
 
 
-COMMANDS = {command.__name__: command for command in (large, empty, hold, stall, drink, calls)}
+def late(channel, count):
+    echo = channel.unary_unary("/weir.Load/Echo")
+    for _ in range(int(count)):
+        try:
+            echo(b"", timeout=0.3)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED, error
+        else:
+            raise AssertionError("it was answered")
+
+
+COMMANDS = {command.__name__: command for command in (large, empty, hold, stall, drink, calls, late)}
 
 
 def main():

@@ -24,6 +24,9 @@ pub const FROM: &str = "x-from";
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
+/// It is UNIMPLEMENTED here: who wants pushes takes a real server.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
 /// A backend on a port of its own. Dropping it closes everything at once.
 #[derive(Debug)]
 pub struct Backend {
@@ -40,6 +43,10 @@ pub struct Seen {
     pub calls: Vec<Call>,
     /// Services that health checks asked for, in the order of their arrival.
     pub checks: Vec<String>,
+    /// Health checks that wanted to watch, and were told that they cannot.
+    pub watches: usize,
+    /// Requests by GET: the authority and the path of each.
+    pub gets: Vec<String>,
     /// Connections that were accepted.
     pub accepted: usize,
     /// Connections that are open.
@@ -66,6 +73,10 @@ struct Shared {
     released: watch::Sender<bool>,
     /// The answers to health checks, by service; `SERVING` where there are none.
     health: watch::Sender<HashMap<String, Vec<Health>>>,
+    /// What is done with a call that says nothing about it; `echo` where there is none.
+    usual: watch::Sender<Option<Script>>,
+    /// The HTTP status of answers to GET.
+    http_status: watch::Sender<u16>,
 }
 
 /// The answer to a health check (`grpc.health.v1.HealthCheckResponse.ServingStatus`).
@@ -115,6 +126,8 @@ impl Backend {
             seen: watch::Sender::default(),
             released: watch::Sender::default(),
             health: watch::Sender::default(),
+            usual: watch::Sender::default(),
+            http_status: watch::Sender::new(200),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
         Ok(Backend { address, shared, accepting })
@@ -150,6 +163,21 @@ impl Backend {
     /// Lets every call that holds or is silent go on, now and later.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
+    }
+
+    /// Changes what is done with calls that say nothing about it themselves.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such script.
+    pub fn set_script(&self, script: &str) -> Result<()> {
+        self.shared.usual.send_replace(Some(Script::parse(script)?));
+        Ok(())
+    }
+
+    /// Changes the HTTP status of answers to GET.
+    pub fn set_http_status(&self, status: u16) {
+        self.shared.http_status.send_replace(status);
     }
 
     /// Changes the answers to health checks of a service: these in turn, over and over.
@@ -221,9 +249,20 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
     if head.uri.path() == HEALTH {
         return check(&mut body, &mut respond, &shared).await.map(|()| Verdict::Keep);
     }
+    if head.uri.path() == WATCH {
+        shared.seen.send_modify(|seen| seen.watches += 1);
+        respond.send_response(trailers_only(12), true)?;
+        return Ok(Verdict::Keep);
+    }
+    if head.method == http::Method::GET {
+        let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+        shared.seen.send_modify(|seen| seen.gets.push(format!("{authority}{}", head.uri.path())));
+        respond.send_response(Response::builder().status(*shared.http_status.borrow()).body(())?, true)?;
+        return Ok(Verdict::Keep);
+    }
     let script = match head.headers.get(DO) {
         Some(value) => Script::parse(value.to_str()?)?,
-        None => Script::Echo,
+        None => shared.usual.borrow().clone().unwrap_or(Script::Echo),
     };
     let call = Call { path: head.uri.path().to_owned(), metadata: head.headers };
     shared.seen.send_modify(|seen| seen.calls.push(call));
@@ -270,6 +309,13 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
     }
     stream.send_trailers(trailers(0))?;
     Ok(Verdict::Keep)
+}
+
+fn trailers_only(code: u8) -> Response<()> {
+    let mut answer = Response::new(());
+    answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    answer.headers_mut().extend(trailers(code));
+    answer
 }
 
 fn trailers(code: u8) -> HeaderMap {

@@ -104,6 +104,8 @@ impl Checker<'_, '_> {
             consistent: self.consistent(cluster),
             endpoints,
             health_checks: self.health_checks(cluster.health_checks.as_ref(), &scope),
+            outlier_detection: self.outlier_detection(cluster.outlier_detection.as_ref()),
+            healthy_panic_threshold: self.panic_threshold(cluster),
             circuit_breakers: self.circuit_breakers(cluster.circuit_breakers.as_ref()),
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),

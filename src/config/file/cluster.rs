@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::breaker::CircuitBreakers;
-use super::value::{DiscoveryType, Duration, HealthProtocol, LbPolicy, Size};
+use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, Size};
 use crate::config::located::{At, Ignored};
 
 /// A named set of endpoints that serve the same.
@@ -34,6 +34,11 @@ pub(crate) struct Cluster {
     pub(crate) endpoints: Option<At<Vec<At<Endpoint>>>>,
     /// Active health checks. An endpoint gets calls while all of them say that it is up.
     pub(crate) health_checks: Option<At<Vec<At<HealthCheck>>>>,
+    /// Takes an endpoint out for a while when its calls fail. Off without it; `{}` turns it on with its defaults.
+    pub(crate) outlier_detection: Option<At<OutlierDetection>>,
+    /// With less than this percentage of the endpoints neither down nor ejected, all of them get calls; 0 is never.
+    #[schemars(range(min = 0, max = 100), extend("default" = 0))]
+    pub(crate) healthy_panic_threshold: Option<At<u64>>,
     /// How much of it may be in use at once. Without it there is no limit.
     pub(crate) circuit_breakers: Option<At<CircuitBreakers>>,
     /// How long a connection may take, from the first packet to the backend's HTTP/2 settings.
@@ -121,15 +126,34 @@ pub(crate) struct Meta {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HealthCheck {
-    /// `tcp` (the port accepts a connection) or `grpc` (`grpc.health.v1.Health/Check` says SERVING).
+    /// `tcp` (the port accepts a connection), `grpc` (`grpc.health.v1.Health` says SERVING) or `http` (a request is
+    /// answered with an expected status).
     #[schemars(required)]
     pub(crate) protocol: Option<At<HealthProtocol>>,
     /// The service that `grpc` asks for; empty asks for the server as a whole.
     #[schemars(extend("default" = ""))]
     pub(crate) service_name: Option<At<String>>,
+    /// What `http` gets from the endpoint's own port, such as `/healthz`. Needed by it.
+    pub(crate) path: Option<At<String>>,
+    /// The authority of that request. Default: the endpoint's address.
+    pub(crate) host: Option<At<String>>,
+    /// That request goes in HTTP/2, as calls do; with `false` in HTTP/1.1.
+    #[schemars(extend("default" = true))]
+    pub(crate) use_http2: Option<At<bool>>,
+    /// The statuses that are a good answer to `http`: each one, or a range such as `200-299`.
+    #[schemars(extend("default" = ["200"]))]
+    pub(crate) expected_statuses: Option<At<Vec<At<HttpStatus>>>>,
     /// The time between the end of a check and the start of the next.
     #[schemars(extend("default" = "3s"))]
     pub(crate) interval: Option<At<Duration>>,
+    /// The same while the check says that the endpoint is down. Default: `interval`.
+    pub(crate) unhealthy_interval: Option<At<Duration>>,
+    /// Every wait is longer by a part of this, drawn by chance, so that checks do not fall into step. Default: a tenth
+    /// of the wait.
+    pub(crate) interval_jitter: Option<At<Duration>>,
+    /// The wait before the first check of an endpoint, which is up meanwhile.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) initial_delay: Option<At<Duration>>,
     /// How long an answer may take.
     #[schemars(extend("default" = "1s"))]
     pub(crate) timeout: Option<At<Duration>>,
@@ -139,6 +163,52 @@ pub(crate) struct HealthCheck {
     /// This many bad answers in a row take an endpoint out.
     #[schemars(range(min = 1, max = 1000), extend("default" = 3))]
     pub(crate) unhealthy_threshold: Option<At<u64>>,
+}
+
+/// When the calls of an endpoint say that it is broken, and what follows.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutlierDetection {
+    /// Ejects after this many gateway failures in a row: a connect that failed, a connection lost, a reset, a deadline
+    /// before anything was answered. 0 is never.
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = 5))]
+    pub(crate) consecutive_gateway_failure: Option<At<u64>>,
+    /// Ejects after this many answers in a row with one of `failure_statuses`. 0 is never.
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = 5))]
+    pub(crate) consecutive_grpc_failure: Option<At<u64>>,
+    /// The gRPC statuses from a backend that are failures of the backend.
+    #[schemars(extend("default" = ["UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"]))]
+    pub(crate) failure_statuses: Option<At<Vec<At<FailureStatus>>>>,
+    /// The window over which rates are looked at.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) interval: Option<At<Duration>>,
+    /// How long the first ejection lasts; the second in a row lasts twice as long, and so on.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) base_ejection_time: Option<At<Duration>>,
+    /// No ejection lasts longer. Default: `300s`, or `base_ejection_time` where that is longer.
+    pub(crate) max_ejection_time: Option<At<Duration>>,
+    /// At most this percentage of the endpoints is ejected at a time; of several endpoints one always may be.
+    #[schemars(range(min = 1, max = 100), extend("default" = 10))]
+    pub(crate) max_ejection_percent: Option<At<u64>>,
+    /// Ejects an endpoint whose success rate is below the mean of all by this many thousandths of the standard
+    /// deviation; 1900 is usual. Default: never.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) success_rate_stdev_factor: Option<At<u64>>,
+    /// Only when this many endpoints have the volume.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 5))]
+    pub(crate) success_rate_minimum_hosts: Option<At<u64>>,
+    /// The calls that an endpoint must have had in the window.
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("default" = 100))]
+    pub(crate) success_rate_request_volume: Option<At<u64>>,
+    /// Ejects an endpoint of whose calls this percentage or more failed. Default: never.
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) failure_percentage_threshold: Option<At<u64>>,
+    /// Only when this many endpoints have the volume.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 5))]
+    pub(crate) failure_percentage_minimum_hosts: Option<At<u64>>,
+    /// The calls that an endpoint must have had in the window.
+    #[schemars(range(min = 1, max = 1_000_000_000), extend("default" = 50))]
+    pub(crate) failure_percentage_request_volume: Option<At<u64>>,
 }
 
 /// HTTP/2 settings towards backends.

@@ -42,6 +42,26 @@ impl JsonSchema for Size {
     }
 }
 
+/// An HTTP status, or a range of them, as it is written.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct HttpStatus(pub(crate) String);
+
+impl JsonSchema for HttpStatus {
+    fn schema_name() -> Cow<'static, str> {
+        "HttpStatus".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An HTTP status or a range of them: `200`, `200-299`.",
+            "type": ["string", "integer"],
+            "minimum": 100,
+            "maximum": 599,
+            "pattern": r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$|\$\{",
+        })
+    }
+}
+
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident $words:expr;)*) => {
         $($(#[$doc])*
@@ -71,5 +91,11 @@ words! {
         "lb", "rand", "round_robin", "ROUND_ROBIN", "least_conn",
     ];
     /// What a health check speaks.
-    HealthProtocol ["tcp", "grpc"];
+    HealthProtocol ["tcp", "grpc", "http"];
+    /// A gRPC status that counts as a backend's failure.
+    FailureStatus [
+        "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+        "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+        "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+    ];
 }

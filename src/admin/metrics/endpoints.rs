@@ -1,0 +1,85 @@
+//! Families about endpoints: their state, and what brought it about.
+
+use std::sync::atomic::Ordering;
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::super::State;
+use super::{counter, family, gauge};
+use crate::cluster::Endpoint;
+use crate::cluster::outlier::Outliers;
+
+pub(super) fn healthy(state: &State) -> MetricFamily {
+    by_endpoint(state, "weir_endpoint_healthy", "1 while health checks let an endpoint have calls.", |endpoint| {
+        Some(u64::from(endpoint.is_healthy()))
+    })
+}
+
+pub(super) fn streams(state: &State) -> MetricFamily {
+    by_endpoint(state, "weir_endpoint_open_streams", "Open streams to an endpoint.", |endpoint| {
+        Some(endpoint.open() as u64)
+    })
+}
+
+pub(super) fn health_checks(state: &State) -> MetricFamily {
+    let help = "Health checks that were made, by what came of them.";
+    let mut family = family("weir_health_checks_total", help, MetricType::COUNTER);
+    for cluster in state.clusters.iter().filter(|cluster| !cluster.plan.health_checks.is_empty()) {
+        let counts = &cluster.checks;
+        for (result, cell) in [("success", &counts.good), ("failure", &counts.bad), ("timeout", &counts.late)] {
+            let labels = [("cluster", &*cluster.plan.name), ("result", result)];
+            family.mut_metric().push(counter(&labels, cell.load(Ordering::Relaxed)));
+        }
+    }
+    family
+}
+
+pub(super) fn ejected(state: &State) -> MetricFamily {
+    let help = "1 while outlier detection keeps calls from an endpoint.";
+    by_endpoint(state, "weir_endpoint_ejected", help, |endpoint| {
+        endpoint.tally.is_some().then(|| u64::from(endpoint.is_ejected()))
+    })
+}
+
+pub(super) fn ejections(state: &State) -> MetricFamily {
+    let mut family = family("weir_ejections_total", "Endpoints that were ejected, by reason.", MetricType::COUNTER);
+    for cluster in &state.clusters {
+        for (reason, count) in cluster.outliers.iter().flat_map(Outliers::ejections) {
+            let labels = [("cluster", &*cluster.plan.name), ("reason", reason.name())];
+            family.mut_metric().push(counter(&labels, count));
+        }
+    }
+    family
+}
+
+pub(super) fn ejections_prevented(state: &State) -> MetricFamily {
+    let help = "Ejections that max_ejection_percent did not allow.";
+    let mut family = family("weir_ejections_prevented_total", help, MetricType::COUNTER);
+    for cluster in &state.clusters {
+        if let Some(outliers) = &cluster.outliers {
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name)], outliers.prevented.get()));
+        }
+    }
+    family
+}
+
+pub(super) fn cluster_panic(state: &State) -> MetricFamily {
+    let help = "1 while so few endpoints are usable that all get calls.";
+    let mut family = family("weir_cluster_panic", help, MetricType::GAUGE);
+    for cluster in state.clusters.iter().filter(|cluster| cluster.plan.healthy_panic_threshold > 0) {
+        let panic = u64::from(cluster.members().panic);
+        family.mut_metric().push(gauge(&[("cluster", &cluster.plan.name)], panic));
+    }
+    family
+}
+
+fn by_endpoint(state: &State, name: &str, help: &str, value: impl Fn(&Endpoint) -> Option<u64>) -> MetricFamily {
+    let mut family = family(name, help, MetricType::GAUGE);
+    for cluster in &state.clusters {
+        for endpoint in &cluster.members().endpoints {
+            let labels = [("cluster", &*cluster.plan.name), ("endpoint", &*endpoint.label)];
+            family.mut_metric().extend(value(endpoint).map(|value| gauge(&labels, value)));
+        }
+    }
+    family
+}

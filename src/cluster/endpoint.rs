@@ -1,0 +1,135 @@
+//! One address that serves a cluster.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::Found;
+use super::breaker::Usage;
+use super::outlier::{Ejection, Tally};
+
+/// One address that serves the cluster.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Unlike that of every other endpoint of this process, past ones included.
+    pub(crate) id: usize,
+    pub(crate) address: SocketAddr,
+    /// How metrics and logs name it.
+    pub(crate) label: Arc<str>,
+    pub(crate) weight: u32,
+    /// What the file calls it.
+    pub(crate) name: Option<Arc<str>>,
+    healthy: AtomicBool,
+    /// What its cluster's circuit breakers count.
+    pub(crate) usage: Usage,
+    ejected: AtomicBool,
+    /// Open streams, a cell for each worker: only the sum over all is the endpoint's load.
+    open: Box<[Padded]>,
+    /// How its calls end; `None` where nobody asks.
+    pub(crate) tally: Option<Tally>,
+    reasons: Mutex<Reasons>,
+}
+
+/// Why an endpoint is as it is, for people to read. Calls never look at it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reasons {
+    pub(crate) ejection: Option<Ejection>,
+    pub(crate) last_check_failure: Option<CheckFailure>,
+}
+
+/// A health check that was answered badly, or not at all.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckFailure {
+    pub(crate) why: String,
+    pub(crate) time: SystemTime,
+}
+
+/// A cell with a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded(AtomicUsize);
+
+static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
+
+impl Endpoint {
+    /// One that is up. `counted` says that somebody asks how its calls end.
+    pub(super) fn new(found: Found, workers: usize, counted: bool) -> Endpoint {
+        let Found { address, weight, name } = found;
+        Endpoint {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            address,
+            label: address.to_string().into(),
+            weight,
+            name,
+            healthy: AtomicBool::new(true),
+            usage: Usage::default(),
+            ejected: AtomicBool::new(false),
+            open: (0..workers).map(|_| Padded::default()).collect(),
+            tally: counted.then(|| Tally::new(workers)),
+            reasons: Mutex::default(),
+        }
+    }
+
+    /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
+    /// and which of them DNS finds first is not worth a connection.
+    pub(crate) fn is(&self, found: &Found) -> bool {
+        self.address == found.address && self.weight == found.weight
+    }
+
+    /// False while a health check says that it is down.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// True while it is out for what its calls said.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// True when it is neither down nor ejected.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_healthy() && !self.is_ejected()
+    }
+
+    /// True when that is a change.
+    pub(super) fn set_healthy(&self, healthy: bool) -> bool {
+        self.healthy.swap(healthy, Ordering::Relaxed) != healthy
+    }
+
+    pub(super) fn set_ejection(&self, ejection: Option<Ejection>) {
+        self.ejected.store(ejection.is_some(), Ordering::Relaxed);
+        self.change_reasons(|reasons| reasons.ejection = ejection);
+    }
+
+    pub(super) fn note_check_failure(&self, why: &str) {
+        let failure = CheckFailure { why: why.to_owned(), time: SystemTime::now() };
+        self.change_reasons(|reasons| reasons.last_check_failure = Some(failure));
+    }
+
+    /// Why it is as it is.
+    pub(crate) fn reasons(&self) -> Reasons {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_reasons(&self, change: impl FnOnce(&mut Reasons)) {
+        change(&mut self.reasons.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Open streams of all workers.
+    pub(crate) fn open(&self) -> usize {
+        self.open.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A worker opened a stream. Only that worker's thread may call this for its index.
+    pub(crate) fn opened(&self, worker: usize) {
+        let cell = &self.open[worker].0;
+        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// A worker's stream ended. Only that worker's thread may call this for its index.
+    pub(crate) fn ended(&self, worker: usize) {
+        let cell = &self.open[worker].0;
+        cell.store(cell.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+}
