@@ -288,3 +288,32 @@ async fn empty_cluster_asks_again_soon() {
     .await
     .unwrap();
 }
+
+/// One name with an address of each family: which of them gets the calls is the family's to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_of_the_family_that_was_asked_for() {
+    let v4 = Backend::start().await.unwrap();
+    let port = v4.address.port();
+    let v6 = Backend::start_on(SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port))).await.unwrap();
+    let backends = [v4, v6];
+    let both = format!("127.0.0.1 {NAME}\n::1 {NAME}");
+    let (only_v4, only_v6) = (format!("127.0.0.1 {NAME}"), format!("::1 {NAME}"));
+    for (kind, family, names, expected) in [
+        ("StrictDNS", "ALL", &both, [2, 2]),
+        ("StrictDNS", "V4_ONLY", &both, [4, 0]),
+        ("StrictDNS", "v6_only", &both, [0, 4]),
+        ("StrictDNS", "V4_PREFERRED", &both, [4, 0]),
+        ("StrictDNS", "V6_PREFERRED", &both, [0, 4]),
+        ("StrictDNS", "V4_PREFERRED", &only_v6, [0, 4]),
+        ("StrictDNS", "V6_PREFERRED", &only_v4, [4, 0]),
+        ("LogicalDns", "V4_ONLY", &both, [4, 0]),
+        ("LogicalDns", "V6_PREFERRED", &both, [0, 4]),
+    ] {
+        let gateway = Names::new(names).start(&cluster(kind, NAME, port, &format!(", dns_lookup_family: {family}")), 1);
+        assert_eq!(shares(&client(&gateway).await, &backends, 4).await, expected, "{kind} {family} {names}");
+    }
+    let gateway = Names::new(&only_v4).start(&cluster("StrictDNS", NAME, port, ", dns_lookup_family: V6_ONLY"), 1);
+    let told = |line: &str| line.contains("it has no address of V6_ONLY").then_some(());
+    gateway.process.wait_line("why there is no endpoint", told).unwrap();
+    assert_eq!(client(&gateway).await.call(METHOD, &[]).await.unwrap().status(), Some(14));
+}

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Cluster, Found, health};
-use crate::config::plan::{Discovery, Endpoint};
+use crate::config::plan::{Discovery, Endpoint, LookupFamily};
 
 /// How long one name may hold up the answers of the others, and all of them the start.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,14 +58,21 @@ struct Name {
     /// The last good answer. A resolver's trouble is no reason to forget backends that work.
     found: Vec<SocketAddr>,
     asked: bool,
+    /// Who asked last.
+    task: Option<Id>,
     /// The last look-up failed, and the log says so.
     failing: bool,
 }
 
 impl Names {
     fn new(cluster: Arc<Cluster>, first_only: bool) -> Names {
-        let name =
-            |endpoint: &Endpoint| Name { endpoint: endpoint.clone(), found: Vec::new(), asked: false, failing: false };
+        let name = |endpoint: &Endpoint| Name {
+            endpoint: endpoint.clone(),
+            found: Vec::new(),
+            asked: false,
+            task: None,
+            failing: false,
+        };
         let names = cluster.plan.endpoints.iter().map(name).collect();
         Names { cluster, first_only, names, look_ups: JoinSet::new(), checks: HashMap::new() }
     }
@@ -77,7 +84,7 @@ impl Names {
         while let Ok(Some(answer)) = timeout_at(until, self.look_ups.join_next()).await {
             match answer {
                 Ok((at, answer)) => self.names[at].take(answer, &self.cluster.plan.name),
-                Err(error) => tracing::error!(cluster = %self.cluster.plan.name, %error, "a DNS look-up panicked"),
+                Err(error) => self.panicked(&error),
             }
         }
         for name in self.names.iter_mut().filter(|name| name.asked) {
@@ -91,10 +98,20 @@ impl Names {
             name.asked = true;
             let (host, port) = (name.endpoint.host.clone(), name.endpoint.port);
             let most = if self.first_only { 1 } else { usize::MAX };
-            self.look_ups.spawn(async move {
+            let family = self.cluster.plan.lookup_family;
+            let look_up = self.look_ups.spawn(async move {
                 let found = tokio::net::lookup_host((host, port)).await;
-                (at, found.map(|found| found.take(most).collect()))
+                (at, found.and_then(|found| of_family(found.collect(), family, most)))
             });
+            name.task = Some(look_up.id());
+        }
+    }
+
+    /// A bug; the name is asked again next time.
+    fn panicked(&mut self, error: &JoinError) {
+        tracing::error!(cluster = %self.cluster.plan.name, %error, "a DNS look-up panicked");
+        if let Some(name) = self.names.iter_mut().find(|name| name.task == Some(error.id())) {
+            name.take(Err(io::Error::other("the look-up panicked")), &self.cluster.plan.name);
         }
     }
 
@@ -133,6 +150,36 @@ impl Name {
             tracing::warn!(%cluster, name = %self.endpoint.host, error, "DNS look-up failed; keeping the endpoints");
         }
     }
+}
+
+/// As many of the addresses as are wanted of this family.
+fn of_family(found: Vec<SocketAddr>, family: LookupFamily, most: usize) -> io::Result<Vec<SocketAddr>> {
+    let of = |wanted: fn(&SocketAddr) -> bool| -> Vec<SocketAddr> { found.iter().copied().filter(wanted).collect() };
+    let (v4, v6) = (of(SocketAddr::is_ipv4), of(SocketAddr::is_ipv6));
+    let mut wanted = match family {
+        LookupFamily::All => found,
+        LookupFamily::V4Only => v4,
+        LookupFamily::V6Only => v6,
+        LookupFamily::V4Preferred => {
+            if v4.is_empty() {
+                v6
+            } else {
+                v4
+            }
+        }
+        LookupFamily::V6Preferred => {
+            if v6.is_empty() {
+                v4
+            } else {
+                v6
+            }
+        }
+    };
+    if wanted.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("it has no address of {}", family.name())));
+    }
+    wanted.truncate(most);
+    Ok(wanted)
 }
 
 fn literal_addresses(endpoints: &[Endpoint]) -> Vec<Found> {

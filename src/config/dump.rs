@@ -228,6 +228,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("name", some(&*cluster.name)),
         ("type", some(kind)),
         ("dns_refresh_rate", interval.and_then(time)),
+        ("dns_lookup_family", interval.and_then(|_| some(cluster.lookup_family.name()))),
         ("lb_policy", some(policy)),
         ("hash_on", hash_on.map(hashed)),
         ("consistent", hash_on.map(|_| consistent(cluster.consistent))),

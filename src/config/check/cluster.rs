@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::cluster::Cluster;
-use crate::config::file::value::DiscoveryType;
+use crate::config::file::value::{DiscoveryType, LookupFamily as LookupFamilyName};
 use crate::config::located::At;
 use crate::config::place::Place;
-use crate::config::plan::{self, Discovery};
+use crate::config::plan::{self, Discovery, LookupFamily};
 use crate::config::suggest::did_you_mean;
 
 const TYPES: [&str; 3] = ["Static", "StrictDNS", "LogicalDns"];
@@ -100,6 +100,7 @@ impl Checker<'_, '_> {
         Some(plan::Cluster {
             name: name.into(),
             discovery: self.discovery(cluster, &endpoints),
+            lookup_family: self.lookup_family(cluster),
             balance,
             consistent: self.consistent(cluster),
             endpoints,
@@ -130,6 +131,22 @@ impl Checker<'_, '_> {
         self.static_discovery(cluster, endpoints, interval)
     }
 
+    fn lookup_family(&self, cluster: &Cluster) -> LookupFamily {
+        let Some((at, LookupFamilyName(text))) =
+            cluster.dns_lookup_family.as_ref().and_then(|at| Some((at, at.value.as_ref()?)))
+        else {
+            return LookupFamily::default();
+        };
+        let known = LookupFamily::ALL.into_iter().find(|family| family.name().eq_ignore_ascii_case(text));
+        known.unwrap_or_else(|| {
+            let names = LookupFamily::ALL.map(LookupFamily::name);
+            let label = did_you_mean(&text.to_ascii_uppercase(), names);
+            let label = label.unwrap_or_else(|| format!("one of `{}`", names.join("`, `")));
+            self.error(Diagnostic::new(at.place, format!("unknown family of addresses `{text}`")).label(label));
+            LookupFamily::default()
+        })
+    }
+
     /// Pixiu looks up host names of static clusters too, so their presence decides.
     fn static_discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint], interval: Duration) -> Discovery {
         let named = endpoints.iter().find(|endpoint| endpoint.host.parse::<IpAddr>().is_err());
@@ -142,6 +159,7 @@ impl Checker<'_, '_> {
             _ => {
                 let why = "the endpoints are addresses, and nothing is looked up";
                 self.useless("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
+                self.useless("dns_lookup_family", cluster.dns_lookup_family.as_ref(), why);
                 Discovery::Static
             }
         }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::breaker::CircuitBreakers;
-use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, Size};
+use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size};
 use crate::config::located::{At, Ignored};
 
 /// A named set of endpoints that serve the same.
@@ -50,6 +50,10 @@ pub(crate) struct Cluster {
     /// How often the names of `StrictDNS` and `LogicalDns` are looked up.
     #[schemars(extend("default" = "5s"))]
     pub(crate) dns_refresh_rate: Option<At<Duration>>,
+    /// Which addresses of a name are endpoints: `ALL`, those of IPv4 (`V4_ONLY`), of IPv6 (`V6_ONLY`), or those of the other
+    /// family where there are none of the first (`V4_PREFERRED`, `V6_PREFERRED`).
+    #[schemars(extend("default" = "ALL"))]
+    pub(crate) dns_lookup_family: Option<At<LookupFamily>>,
     /// HTTP/2 settings towards the backends.
     pub(crate) http2: Option<At<ClusterHttp2>>,
 }
