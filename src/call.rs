@@ -152,7 +152,7 @@ async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut V
     loop {
         match parties.watch.or(parties.client, route.upstream.lease(&question, tried)).await {
             Ok(Ok(lease)) => return Ok(lease),
-            Ok(Err(Unavailable::NoConnection)) if may_repeat => {
+            Ok(Err(Unavailable::NoConnection(_))) if may_repeat => {
                 may_repeat = false;
                 tried.clear();
             }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustls::pki_types::ServerName;
 
 use crate::config::plan;
 use balance::Balancer;
@@ -35,11 +36,13 @@ pub(crate) struct Members {
 }
 
 /// An address that discovery has found, with what the file says about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) address: SocketAddr,
     pub(crate) weight: u32,
     pub(crate) name: Option<Arc<str>>,
+    /// Whom its certificate must name, where the cluster speaks TLS.
+    pub(crate) server_name: Option<ServerName<'static>>,
 }
 
 /// One address that serves the cluster.
@@ -53,6 +56,8 @@ pub(crate) struct Endpoint {
     pub(crate) weight: u32,
     /// What the file calls it.
     pub(crate) name: Option<Arc<str>>,
+    /// Whom its certificate must name, where the cluster speaks TLS.
+    pub(crate) server_name: Option<ServerName<'static>>,
     healthy: AtomicBool,
     /// Open streams, a cell for each worker: only the sum over all is the endpoint's load.
     open: Box<[Padded]>,
@@ -133,22 +138,23 @@ impl Cluster {
 
 impl Endpoint {
     fn new(found: Found, workers: usize) -> Endpoint {
-        let Found { address, weight, name } = found;
+        let Found { address, weight, name, server_name } = found;
         Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             label: address.to_string().into(),
             weight,
             name,
+            server_name,
             healthy: AtomicBool::new(true),
             open: (0..workers).map(|_| Padded::default()).collect(),
         }
     }
 
     /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
-    /// and which of them DNS finds first is not worth a connection.
+    /// and which of them DNS finds first is not worth a connection. Under TLS the certificates tell them apart.
     pub(crate) fn is(&self, found: &Found) -> bool {
-        self.address == found.address && self.weight == found.weight
+        self.address == found.address && self.weight == found.weight && self.server_name == found.server_name
     }
 
     /// False while a health check says that it is down.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use weir_filter::Code;
 
+use crate::tls::Reason;
+
 /// Upper bounds of `weir_call_duration_seconds`, in microseconds.
 pub(crate) const DURATION_BOUNDS: [u64; 18] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
@@ -58,6 +60,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) calls_waiting: Vec<Cell>,
     /// Connects that failed, for each cluster.
     pub(crate) connect_failures: Vec<Cell>,
+    /// Those among them that failed in TLS: for each cluster, one for each of [`Reason::LABELS`].
+    tls_failures: Vec<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
     pub(crate) untaken_responses: Cell,
     /// Access-log records that were dropped because the writer was behind.
@@ -97,6 +101,7 @@ impl WorkerMetrics {
             transparent_retries: cells(clusters),
             calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
+            tls_failures: cells(clusters * Reason::LABELS.len()),
             untaken_responses: Cell::default(),
             dropped_records: Cell::default(),
         }
@@ -128,6 +133,11 @@ impl WorkerMetrics {
     /// The counter of connections of one kind of [`FOREIGN`].
     pub(crate) fn foreign_connections(&self, listener: usize, kind: usize) -> &Cell {
         &self.foreign_connections[listener * FOREIGN.len() + kind]
+    }
+
+    /// The counter of a cluster's connects that failed in TLS for a reason, by its place in [`Reason::LABELS`].
+    pub(crate) fn tls_failures(&self, cluster: usize, reason: usize) -> &Cell {
+        &self.tls_failures[cluster * Reason::LABELS.len() + reason]
     }
 
     /// Calls in flight altogether.

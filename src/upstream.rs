@@ -4,6 +4,7 @@ mod connection;
 mod dial;
 mod driver;
 mod pool;
+mod socket;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::cluster::balance::{Question, Turn};
 use crate::cluster::{Cluster, Members};
 use crate::metrics::WorkerMetrics;
+use crate::tls::Reason;
 
 pub(crate) use pool::Lease;
 use pool::{Patience, Pool};
@@ -42,9 +44,10 @@ pub(crate) enum Unavailable {
     /// Health checks say that every endpoint is down.
     #[error("none of its endpoints is healthy")]
     NoneHealthy,
-    /// No endpoint could be connected to.
-    #[error("none of its endpoints could be connected to")]
-    NoConnection,
+    /// No endpoint could be connected to. What TLS had against the last one, where it was that, is told: nobody finds it
+    /// out who asks the backend without TLS.
+    #[error("none of its endpoints could be connected to{}", .0.map_or(String::new(), |why| format!(": TLS: {why}")))]
+    NoConnection(Option<Reason>),
 }
 
 impl Upstream {
@@ -66,13 +69,15 @@ impl Upstream {
     /// When no endpoint is left.
     pub(crate) async fn lease(&self, question: &Question<'_>, tried: &mut Vec<usize>) -> Result<Lease, Unavailable> {
         let mut full = None;
+        let mut why = None;
         loop {
             let pool = match (self.pick(question, tried), full.take()) {
                 (Ok(pool), waiting) => {
                     full = waiting;
                     pool
                 }
-                (Err(Unavailable::NoConnection), Some(pool)) => return wait(&pool).await,
+                (Err(Unavailable::NoConnection(_)), Some(pool)) => return wait(&pool).await,
+                (Err(Unavailable::NoConnection(_)), None) => return Err(Unavailable::NoConnection(why)),
                 (Err(unavailable), _) => return Err(unavailable),
             };
             if let Some(lease) = pool.try_lease() {
@@ -80,7 +85,10 @@ impl Upstream {
             }
             match pool.lease(Patience::UntilConnectFails).await {
                 Ok(lease) => return Ok(lease),
-                Err(pool::ConnectFailed) => tried.push(pool.endpoint.id),
+                Err(pool::ConnectFailed(reason)) => {
+                    why = reason.or(why);
+                    tried.push(pool.endpoint.id);
+                }
             }
             if pool.is_connected() {
                 full.get_or_insert(pool);
@@ -102,7 +110,7 @@ impl Upstream {
             } else if tried.is_empty() {
                 Unavailable::NoneHealthy
             } else {
-                Unavailable::NoConnection
+                Unavailable::NoConnection(None)
             }
         })?;
         Ok(view.pools[place].clone())
@@ -135,5 +143,5 @@ impl Upstream {
 
 /// Waits for a stream to end where no more connections can be had.
 async fn wait(pool: &Rc<Pool>) -> Result<Lease, Unavailable> {
-    pool.lease(Patience::WhileConnected).await.map_err(|pool::ConnectFailed| Unavailable::NoConnection)
+    pool.lease(Patience::WhileConnected).await.map_err(|pool::ConnectFailed(why)| Unavailable::NoConnection(why))
 }

@@ -24,6 +24,7 @@ fn document(name: &str) -> Result<String> {
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
     let setup = Setup::to([backend.address])
+        .cluster("elsewhere", "lb_policy: Rand, tls: {insecure_skip_verify: true}", [])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");

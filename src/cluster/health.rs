@@ -191,8 +191,10 @@ mod tests {
     #[tokio::test]
     async fn an_address_with_a_scope_can_be_asked() {
         let address = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 2);
-        let endpoint =
-            Arc::new(Endpoint::new(crate::cluster::Found { address: address.into(), weight: 1, name: None }, 1));
+        let endpoint = Arc::new(Endpoint::new(
+            crate::cluster::Found { address: address.into(), weight: 1, name: None, server_name: None },
+            1,
+        ));
         let probe = Prober::new(&Probe::Grpc { service_name: String::new() }, &endpoint);
         assert!(matches!(probe, Prober::Grpc { client: Ok(_), .. }));
     }

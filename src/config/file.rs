@@ -11,6 +11,7 @@ use super::located::{At, Ignored};
 pub(crate) mod cluster;
 pub(crate) mod listener;
 pub(crate) mod manager;
+pub(crate) mod tls;
 pub(crate) mod value;
 
 use cluster::Cluster;

@@ -3,13 +3,18 @@
 //! A plan is immutable and never half right. Names are resolved (a route holds the index of its cluster), defaults are
 //! filled in, and filters are built.
 
+mod tls;
+
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use weir_filter::Filter;
+
+pub use tls::Tls;
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -187,6 +192,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Closes a connection to a backend that has had no stream for this long; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// TLS towards backends; `None` is plaintext.
+    pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
     pub http2: UpstreamHttp2,
 }
@@ -254,6 +261,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// How the admin page of the clusters calls it: its `name` in the file, or its `id`.
     pub name: Option<Arc<str>>,
+    /// The name that its certificate must have, where its cluster speaks TLS.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 /// An active health check.

@@ -16,7 +16,7 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ("static_resources.listeners.address.socket_address", &["domains", "certs_dir", "resolver_name"]),
     (
         "static_resources.clusters",
-        &["tls", "eds_cluster_config", "registries", "hosts", "circuit_breakers", "outlier_detection"],
+        &["eds_cluster_config", "registries", "hosts", "circuit_breakers", "outlier_detection"],
     ),
     ("static_resources.clusters.endpoints", &["llm_meta"]),
     ("static_resources.clusters.endpoints.socket_address", &["certs_dir", "resolver_name"]),
@@ -65,6 +65,7 @@ const ELSEWHERE: &[(&str, &[&str], &str)] = &[
     ("admin", &["socket_address", "port"], "address"),
     ("admin.address", &["address", "port"], "socket_address"),
     ("static_resources.clusters", &["metadata"], "hash_on"),
+    ("static_resources.clusters", &["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"], "tls"),
     ("static_resources.clusters", &["replica_num", "maglev_table_size"], "consistent"),
     (
         "static_resources.clusters",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::tls::{Asked, ClusterTls};
 use super::value::{DiscoveryType, Duration, HealthProtocol, LbPolicy, Size};
 use crate::config::located::{At, Ignored};
 
@@ -42,6 +43,11 @@ pub(crate) struct Cluster {
     /// How often the names of `StrictDNS` and `LogicalDns` are looked up.
     #[schemars(extend("default" = "5s"))]
     pub(crate) dns_refresh_rate: Option<At<Duration>>,
+    /// TLS towards the backends; `{}` is TLS with every default. Default: what the proxies of the listeners say, and
+    /// plaintext otherwise.
+    #[serde(default)]
+    #[schemars(with = "Option<ClusterTls>")]
+    pub(crate) tls: Asked<ClusterTls>,
     /// HTTP/2 settings towards the backends.
     pub(crate) http2: Option<At<ClusterHttp2>>,
 }
