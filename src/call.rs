@@ -176,7 +176,7 @@ async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut V
         };
         match leased {
             Ok(lease) => return Ok(lease),
-            Err(Unavailable::NoConnection) if may_repeat => {
+            Err(Unavailable::NoConnection(_)) if may_repeat => {
                 may_repeat = false;
                 tried.clear();
             }

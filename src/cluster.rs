@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustls::pki_types::ServerName;
 
 use crate::config::plan;
 use balance::Balancer;
@@ -50,11 +51,13 @@ pub(crate) struct Members {
 }
 
 /// An address that discovery has found, with what the file says about it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) address: SocketAddr,
     pub(crate) weight: u32,
     pub(crate) name: Option<Arc<str>>,
+    /// Whom its certificate must name, where the cluster speaks TLS.
+    pub(crate) server_name: Option<ServerName<'static>>,
 }
 
 // === impl Cluster ===

@@ -97,6 +97,11 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         Poll::Ready(Ok(()))
     }
 
+    /// Looks at the socket.
+    pub(crate) fn socket<R>(&self, look: impl FnOnce(&mut S) -> R) -> R {
+        look(&mut self.inner.borrow_mut().socket)
+    }
+
     /// The first bytes that came, as far as they have.
     pub(crate) fn first_bytes(&self) -> ([u8; FIRST], usize) {
         self.inner.borrow().incoming.first_bytes()
@@ -153,7 +158,8 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
             buffers::give_back(std::mem::take(&mut self.out));
             self.written = 0;
         }
-        Poll::Ready(Ok(()))
+        // Under TLS the socket has a buffer of its own.
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     /// Room for more, or `Pending` when the socket is behind by a whole cork.

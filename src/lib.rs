@@ -21,6 +21,7 @@ mod metrics;
 pub mod registry;
 mod route;
 mod status;
+mod tls;
 mod upstream;
 mod worker;
 

@@ -8,6 +8,7 @@ use weir_filter::Code;
 
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
+use crate::tls::Reason;
 
 /// Upper bounds of `weir_call_duration_seconds`, in microseconds.
 pub(crate) const DURATION_BOUNDS: [u64; 18] = [
@@ -65,6 +66,8 @@ pub(crate) struct WorkerMetrics {
     timed_out: Vec<Cell>,
     /// Calls that met a circuit breaker: for each cluster, one for each of [`Full::ALL`].
     shed: Vec<Cell>,
+    /// Those among them that failed in TLS: for each cluster, one for each of [`Reason::LABELS`].
+    tls_failures: Vec<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
     pub(crate) untaken_responses: Cell,
     /// Access-log records that were dropped because the writer was behind.
@@ -106,6 +109,7 @@ impl WorkerMetrics {
             connect_failures: cells(clusters),
             timed_out: cells(clusters * Limit::ALL.len()),
             shed: cells(clusters * Full::ALL.len()),
+            tls_failures: cells(clusters * Reason::LABELS.len()),
             untaken_responses: Cell::default(),
             dropped_records: Cell::default(),
         }
@@ -147,6 +151,11 @@ impl WorkerMetrics {
     /// The counter of a cluster's calls that were rejected by this circuit breaker.
     pub(crate) fn shed(&self, cluster: usize, full: Full) -> &Cell {
         &self.shed[cluster * Full::ALL.len() + full as usize]
+    }
+
+    /// The counter of a cluster's connects that failed in TLS for a reason, by its place in [`Reason::LABELS`].
+    pub(crate) fn tls_failures(&self, cluster: usize, reason: usize) -> &Cell {
+        &self.tls_failures[cluster * Reason::LABELS.len() + reason]
     }
 
     /// Calls in flight altogether.

@@ -4,6 +4,7 @@ mod connection;
 mod dial;
 mod driver;
 mod pool;
+mod socket;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -18,6 +19,7 @@ use crate::cluster::balance::{Question, Turn};
 use crate::cluster::breaker::{Full, Kind, Methods, Pending, Place};
 use crate::cluster::{Cluster, Endpoint, Members};
 use crate::metrics::WorkerMetrics;
+use crate::tls::Reason;
 
 use pool::Patience;
 pub(crate) use pool::{Lease, Pool};
@@ -70,9 +72,10 @@ pub(crate) enum Unavailable {
     /// Health checks say that every endpoint is down.
     #[error("none of its endpoints is healthy")]
     NoneHealthy,
-    /// No endpoint could be connected to.
-    #[error("none of its endpoints could be connected to")]
-    NoConnection,
+    /// No endpoint could be connected to. What TLS had against the last one, where it was that, is told: nobody finds it
+    /// out who asks the backend without TLS.
+    #[error("none of its endpoints could be connected to{}", .0.map_or(String::new(), |why| format!(": TLS: {why}")))]
+    NoConnection(Option<Reason>),
     /// A circuit breaker is open.
     #[error("{0}")]
     Full(#[from] Full),
@@ -148,6 +151,7 @@ impl Upstream {
         tried: &mut Vec<usize>,
     ) -> Result<Lease, Unavailable> {
         let mut full = None;
+        let mut why = None;
         loop {
             let picked = chosen.take().map_or_else(|| self.pick(question, kind, tried), Ok);
             let pool = match (picked, full.take()) {
@@ -155,7 +159,8 @@ impl Upstream {
                     full = waiting;
                     pool
                 }
-                (Err(Unavailable::NoConnection), Some(pool)) => return self.wait(&pool).await,
+                (Err(Unavailable::NoConnection(_)), Some(pool)) => return self.wait(&pool).await,
+                (Err(Unavailable::NoConnection(_)), None) => return Err(Unavailable::NoConnection(why)),
                 (Err(unavailable), _) => return Err(unavailable),
             };
             if let Some(lease) = pool.try_lease() {
@@ -163,7 +168,10 @@ impl Upstream {
             }
             match self.in_time(pool.lease(Patience::UntilConnectFails)).await? {
                 Ok(lease) => return Ok(lease),
-                Err(pool::ConnectFailed) => tried.push(pool.endpoint.id),
+                Err(pool::ConnectFailed(reason)) => {
+                    why = reason.or(why);
+                    tried.push(pool.endpoint.id);
+                }
             }
             if pool.is_connected() {
                 full.get_or_insert(pool);
@@ -189,7 +197,7 @@ impl Upstream {
                 } else if tried.is_empty() {
                     Unavailable::NoneHealthy
                 } else {
-                    Unavailable::NoConnection
+                    Unavailable::NoConnection(None)
                 }
             })?;
         Ok(view.pools[place].clone())
@@ -203,7 +211,7 @@ impl Upstream {
     /// Waits for a stream to end where no more connections can be had.
     async fn wait(&self, pool: &Rc<Pool>) -> Result<Lease, Unavailable> {
         let lease = self.in_time(pool.lease(Patience::WhileConnected)).await?;
-        lease.map_err(|pool::ConnectFailed| Unavailable::NoConnection)
+        lease.map_err(|pool::ConnectFailed(why)| Unavailable::NoConnection(why))
     }
 
     /// Waits for as long as a call may.

@@ -57,6 +57,28 @@ fn check_prints_notices_on_stderr() {
     assert!(outcome.stderr.lines().all(|line| line.starts_with("notice: conf/pixiu.yaml:")), "{}", outcome.stderr);
 }
 
+/// What is not verified is told, at start-up too; where nothing could be verified, nothing starts.
+#[test]
+fn tls_verifies_or_says_that_it_does_not() {
+    let outcome = weir(&["check", "-c", "conf/tls.yaml"], &[("WEIR_TLS", "tests/tls")]);
+    assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+    assert!(outcome.stdout.ends_with(", 2 notices\n"), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains(": `insecure_skip_verify`: cluster `lab` believes any"), "{}", outcome.stderr);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.yaml");
+    let minimal = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml")).unwrap();
+    std::fs::write(&file, minimal.replace("lb_policy:", "tls: {}\n      lb_policy:")).unwrap();
+    let file = file.display().to_string();
+    let authorities = [("SSL_CERT_FILE", "tests/tls/ca.pem")];
+    assert_eq!(weir(&["check", "-c", &file], &authorities).status, 0);
+    for command in ["check", "run"] {
+        let outcome = weir(&[command, "-c", &file], &[("SSL_CERT_FILE", "no/such.pem"), ("SSL_CERT_DIR", "no/such")]);
+        assert_eq!(outcome.status, 1);
+        assert!(outcome.stderr.contains("error: this system has no CA certificates"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("name the backends' CA certificates in `ca_file`"), "{}", outcome.stderr);
+    }
+}
+
 #[test]
 fn a_wrong_file_is_status_1_and_its_errors_go_to_stderr() {
     for command in ["check", "run"] {

@@ -13,6 +13,8 @@ mod mutations;
 mod schema;
 #[path = "config/strangers.rs"]
 mod strangers;
+#[path = "config/tls.rs"]
+mod tls;
 #[path = "config/yaml.rs"]
 mod yaml;
 
@@ -24,11 +26,12 @@ fn load(text: &str, name: &str) -> Result<Plan, Diagnostics> {
     load_text(text, name, &Registry::builtin(), &environment)
 }
 
-/// `WEIR_TEST_TEXT` and `WEIR_TEST_EMPTY` are set, and nothing else.
+/// `WEIR_TEST_TEXT`, `WEIR_TEST_EMPTY` and where `conf/tls.yaml` finds certificates are set, and nothing else.
 fn environment(name: &str) -> Option<String> {
     match name {
         "WEIR_TEST_TEXT" => Some("abc".to_owned()),
         "WEIR_TEST_EMPTY" => Some(String::new()),
+        "WEIR_TLS" => Some("tests/tls".to_owned()),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod bench;
 pub mod binary;
+pub mod certificates;
 pub mod config;
 pub mod etcd;
 pub mod gateway;

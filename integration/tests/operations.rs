@@ -28,6 +28,7 @@ async fn after_a_call() -> Result<Gateway> {
     let setup = Setup::new()
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])
+        .cluster("elsewhere", "lb_policy: Rand, tls: {insecure_skip_verify: true}", [])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");

@@ -11,6 +11,7 @@ use crate::call::Limit;
 use crate::cluster::breaker::Full;
 use crate::config::plan::Node;
 use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, FOREIGN, WorkerMetrics};
+use crate::tls::Reason;
 
 /// The whole page.
 ///
@@ -30,6 +31,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         upstream_connections(state),
         calls_waiting(state),
         connect_failures(state),
+        tls_failures(state),
         transparent_retries(state),
         timed_out(state),
         shed(state),
@@ -184,6 +186,19 @@ fn connect_failures(state: &State) -> MetricFamily {
     by_cluster(state, "weir_upstream_connect_failures_total", help, MetricType::COUNTER, |metrics, index| {
         &metrics.connect_failures[index]
     })
+}
+
+/// Of clusters that speak TLS; the others cannot have any.
+fn tls_failures(state: &State) -> MetricFamily {
+    let mut family =
+        family("weir_upstream_tls_failures_total", "Connects to backends that failed in TLS.", MetricType::COUNTER);
+    for cluster in state.clusters.iter().filter(|cluster| cluster.plan.tls.is_some()) {
+        for (index, reason) in Reason::LABELS.into_iter().enumerate() {
+            let value = sum(state, |metrics| metrics.tls_failures(cluster.index, index));
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("reason", reason)], value));
+        }
+    }
+    family
 }
 
 fn transparent_retries(state: &State) -> MetricFamily {

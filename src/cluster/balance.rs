@@ -191,7 +191,12 @@ mod tests {
     fn endpoints(weights: &[u32]) -> Vec<Arc<Endpoint>> {
         (0_u16..)
             .zip(weights)
-            .map(|(at, weight)| Found { address: ([127, 0, 0, 1], 1000 + at).into(), weight: *weight, name: None })
+            .map(|(at, weight)| Found {
+                address: ([127, 0, 0, 1], 1000 + at).into(),
+                weight: *weight,
+                name: None,
+                server_name: None,
+            })
             .map(|found| Arc::new(Endpoint::new(found, 1, false)))
             .collect()
     }

@@ -125,7 +125,7 @@ impl Names {
                 }
             }
         }
-        addresses.sort_unstable();
+        addresses.sort_unstable_by_key(|found| found.address);
         addresses
     }
 }
@@ -192,7 +192,8 @@ fn literal_addresses(endpoints: &[Endpoint]) -> Vec<Found> {
 }
 
 fn found(endpoint: &Endpoint, address: SocketAddr) -> Found {
-    Found { address, weight: endpoint.weight, name: endpoint.name.clone() }
+    let (weight, name, server_name) = (endpoint.weight, endpoint.name.clone(), endpoint.server_name.clone());
+    Found { address, weight, name, server_name }
 }
 
 fn update(cluster: &Arc<Cluster>, addresses: &[Found], checks: &mut HashMap<usize, health::Checks>) {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use rustls::pki_types::ServerName;
+
 use super::Found;
 use super::breaker::Usage;
 use super::outlier::{Ejection, Tally};
@@ -20,6 +22,8 @@ pub(crate) struct Endpoint {
     pub(crate) weight: u32,
     /// What the file calls it.
     pub(crate) name: Option<Arc<str>>,
+    /// Whom its certificate must name, where the cluster speaks TLS.
+    pub(crate) server_name: Option<ServerName<'static>>,
     healthy: AtomicBool,
     /// What its cluster's circuit breakers count.
     pub(crate) usage: Usage,
@@ -55,13 +59,14 @@ static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
 impl Endpoint {
     /// One that is up. `counted` says that somebody asks how its calls end.
     pub(super) fn new(found: Found, workers: usize, counted: bool) -> Endpoint {
-        let Found { address, weight, name } = found;
+        let Found { address, weight, name, server_name } = found;
         Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             label: address.to_string().into(),
             weight,
             name,
+            server_name,
             healthy: AtomicBool::new(true),
             usage: Usage::default(),
             ejected: AtomicBool::new(false),
@@ -72,9 +77,9 @@ impl Endpoint {
     }
 
     /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
-    /// and which of them DNS finds first is not worth a connection.
+    /// and which of them DNS finds first is not worth a connection. Under TLS the certificates tell them apart.
     pub(crate) fn is(&self, found: &Found) -> bool {
-        self.address == found.address && self.weight == found.weight
+        self.address == found.address && self.weight == found.weight && self.server_name == found.server_name
     }
 
     /// False while a health check says that it is down.

@@ -3,7 +3,11 @@
 //! A rule that is broken is recorded and the checking goes on with a stand-in, so that one run shows every error. The
 //! plan that comes of it is only good when nothing was recorded; [`load_text`](super::load_text) sees to that.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::RootCertStore;
 
 use super::diagnostic::Diagnostic;
 use super::file::File;
@@ -31,6 +35,7 @@ mod process;
 mod proxy;
 mod route;
 mod scope;
+mod tls;
 mod value;
 
 pub(super) use log::log_filter;
@@ -51,6 +56,8 @@ struct Checker<'c, 'n> {
     proxies: ProxySettings,
     /// The addresses that are taken.
     bound: Bound,
+    /// The CA certificates of the system, or why there are none.
+    system_roots: OnceCell<Result<Arc<RootCertStore>, String>>,
 }
 
 impl Checker<'_, '_> {
@@ -92,6 +99,7 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
         names: Names::default(),
         proxies: ProxySettings::default(),
         bound: Bound::default(),
+        system_roots: OnceCell::new(),
     };
     let top = Scope::new(root, "the file");
     let resources = checker.required(file.static_resources.as_ref(), "static_resources", &top);

@@ -9,7 +9,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, Listener,
-    NamedFilter, Node, Plan, Rest, Route, Segment, Timeouts, UpstreamHttp2,
+    NamedFilter, Node, Plan, Rest, Route, Segment, Timeouts, Tls, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -235,6 +235,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("circuit_breakers", cluster.circuit_breakers.as_ref().map(circuit_breakers)),
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
+        ("tls", cluster.tls.as_ref().map(tls)),
         ("http2", Some(upstream(&cluster.http2))),
         ("endpoints", list(&cluster.endpoints, endpoint)),
         ("health_checks", health::checks(&cluster.health_checks)),
@@ -253,6 +254,18 @@ fn upstream(http2: &UpstreamHttp2) -> Value {
         ("max_streams_per_connection", some(http2.max_streams_per_connection)),
         ("keepalive_interval", http2.keepalive_interval.and_then(time)),
         ("keepalive_timeout", time(http2.keepalive_timeout)),
+    ])
+}
+
+fn tls(tls: &Tls) -> Value {
+    let path = |path: &std::path::Path| some(path.display().to_string());
+    map([
+        ("enable", some(true)),
+        ("ca_file", tls.ca_file.as_deref().and_then(path)),
+        ("cert_file", tls.identity.as_ref().and_then(|(cert, _)| path(cert))),
+        ("key_file", tls.identity.as_ref().and_then(|(_, key)| path(key))),
+        ("server_name", tls.server_name.as_ref().and_then(|name| some(name.to_str().into_owned()))),
+        ("insecure_skip_verify", some(tls.insecure_skip_verify)),
     ])
 }
 

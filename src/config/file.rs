@@ -12,6 +12,7 @@ pub(crate) mod breaker;
 pub(crate) mod cluster;
 pub(crate) mod listener;
 pub(crate) mod manager;
+pub(crate) mod tls;
 pub(crate) mod value;
 
 use cluster::Cluster;

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod health;
+mod tls;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,10 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use weir_filter::Filter;
 
 pub use breaker::{Budget, CircuitBreakers};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
+pub use tls::Tls;
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -214,6 +217,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Closes a connection to a backend that has had no stream for this long; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// TLS towards backends; `None` is plaintext.
+    pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
     pub http2: UpstreamHttp2,
 }
@@ -320,6 +325,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// How the admin page of the clusters calls it: its `name` in the file, or its `id`.
     pub name: Option<Arc<str>>,
+    /// The name that its certificate must have, where its cluster speaks TLS.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 /// HTTP/2 settings towards backends.

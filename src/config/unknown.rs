@@ -14,7 +14,7 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ("static_resources.listeners", &["tls", "tls_cert_file", "tls_key_file"]),
     ("static_resources.listeners.config", &["tls", "tls_cert_file", "tls_key_file", "max_header_bytes"]),
     ("static_resources.listeners.address.socket_address", &["domains", "certs_dir", "resolver_name"]),
-    ("static_resources.clusters", &["tls", "eds_cluster_config", "registries", "hosts"]),
+    ("static_resources.clusters", &["eds_cluster_config", "registries", "hosts"]),
     ("static_resources.clusters.endpoints", &["llm_meta"]),
     ("static_resources.clusters.endpoints.socket_address", &["certs_dir", "resolver_name"]),
     ("static_resources.clusters.health_checks", &["check_config", "common_callbacks", "tls_options"]),
@@ -59,6 +59,7 @@ const ELSEWHERE: &[(&str, &[&str], &str)] = &[
     ("admin", &["socket_address", "port"], "address"),
     ("admin.address", &["address", "port"], "socket_address"),
     ("static_resources.clusters", &["metadata"], "hash_on"),
+    ("static_resources.clusters", &["ca_file", "cert_file", "key_file", "server_name", "insecure_skip_verify"], "tls"),
     ("static_resources.clusters", &["replica_num", "maglev_table_size"], "consistent"),
     (
         "static_resources.clusters",

@@ -1,5 +1,6 @@
 //! Dials a backend.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -12,8 +13,10 @@ use tokio::net::TcpStream;
 
 use super::connection::Meter;
 use super::pool::Pool;
+use super::socket::Socket;
 use crate::config::plan;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
+use crate::tls::{Failure, Reason};
 
 /// The largest window that HTTP/2 has (RFC 9113 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -24,12 +27,12 @@ const MAX_HEADER_LIST: u32 = 16 * 1024 * 1024;
 /// Streams that were reset here and whose late frames h2 still recognises.
 const REMEMBERED_RESETS: usize = 1024;
 
-type H2Connection = h2::client::Connection<Corked<TcpStream, Rc<Meter>>, Queued>;
+type H2Connection = h2::client::Connection<Corked<Socket, Rc<Meter>>, Queued>;
 
 /// h2's connection and the cork around its socket.
 pub(super) struct Driver {
     pub(super) h2: H2Connection,
-    pub(super) cork: Rc<Cork<TcpStream, Rc<Meter>>>,
+    pub(super) cork: Rc<Cork<Socket, Rc<Meter>>>,
     pub(super) meter: Rc<Meter>,
 }
 
@@ -38,23 +41,76 @@ pub(super) struct Driver {
 pub(super) enum DialError {
     #[error("{0}")]
     Tcp(io::Error),
+    #[error("TLS: {0}")]
+    Tls(Failure),
     #[error("HTTP/2: {0}")]
     Http2(h2::Error),
     #[error("the backend closed the connection")]
     Closed,
+    #[error("no HTTP/2 SETTINGS within {0:?}")]
+    Timeout(Duration),
     #[error("no answer to a keepalive ping in {0:?}")]
     Keepalive(Duration),
 }
 
+/// How far a dial has come, for whom it takes too long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Tcp,
+    Tls,
+    Http2,
+}
+
 /// Connects, and waits for the backend's SETTINGS: a port that accepts and never speaks is no connection, and the first
 /// streams respect the backend's limit.
-pub(super) async fn dial(pool: &Pool) -> Result<(SendRequest<Queued>, Driver), DialError> {
-    let plan = &pool.cluster.plan;
-    let socket = TcpStream::connect(pool.endpoint.address).await.map_err(DialError::Tcp)?;
-    socket.set_nodelay(true).map_err(DialError::Tcp)?;
+pub(super) async fn dial(pool: &Pool, stage: &Cell<Stage>) -> Result<(SendRequest<Queued>, Driver), DialError> {
+    let socket = connect(pool, stage).await?;
+    stage.set(Stage::Http2);
     let meter = Rc::new(Meter::default());
     let (corked, cork) = cork(socket, meter.clone(), Role::Client);
-    let mut handshake = pin!(builder(&plan.http2).handshake::<_, Queued>(corked));
+    match greet(pool, corked, cork.clone(), meter).await {
+        Ok(greeted) => Ok(greeted),
+        Err(error) => Err(in_terms_of_tls(error, &cork).await),
+    }
+}
+
+/// What TLS has against the backend, where it is that, in the place of what HTTP/2 saw of it. A backend that hangs up
+/// before its first word of HTTP/2 may have done so for a certificate, and not all of them say so.
+async fn in_terms_of_tls(error: DialError, cork: &Cork<Socket, Rc<Meter>>) -> DialError {
+    if cork.socket(|socket| matches!(socket, Socket::Plain(_))) {
+        return error;
+    }
+    let failure = match &error {
+        DialError::Tcp(_) => poll_fn(|cx| cork.socket(|socket| socket.poll_failure(cx))).await,
+        _ => cork.socket(Socket::take_failure),
+    };
+    match (failure, &error) {
+        (Some(failure), _) => DialError::Tls(failure),
+        (None, DialError::Tcp(_) | DialError::Closed) => DialError::Tls(Failure::hung_up(&error.to_string())),
+        (None, DialError::Http2(h2)) if h2.is_io() => DialError::Tls(Failure::hung_up(&error.to_string())),
+        (None, _) => error,
+    }
+}
+
+/// A socket that HTTP/2 can be spoken on.
+async fn connect(pool: &Pool, stage: &Cell<Stage>) -> Result<Socket, DialError> {
+    let socket = TcpStream::connect(pool.endpoint.address).await.map_err(DialError::Tcp)?;
+    socket.set_nodelay(true).map_err(DialError::Tcp)?;
+    let Some(tls) = &pool.cluster.plan.tls else { return Ok(Socket::Plain(socket)) };
+    stage.set(Stage::Tls);
+    let name = pool.endpoint.server_name.as_ref();
+    tls.connector.connect(socket, name).await.map(Socket::tls).map_err(DialError::Tls)
+}
+
+/// The beginning of HTTP/2, up to the backend's SETTINGS.
+async fn greet(
+    pool: &Pool,
+    corked: Corked<Socket, Rc<Meter>>,
+    cork: Rc<Cork<Socket, Rc<Meter>>>,
+    meter: Rc<Meter>,
+) -> Result<(SendRequest<Queued>, Driver), DialError> {
+    let mut handshake = pin!(builder(&pool.cluster.plan.http2).handshake::<_, Queued>(corked));
     let (send, h2) = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
         match cork.poll_uncork(cx) {
@@ -89,6 +145,24 @@ fn builder(http2: &plan::UpstreamHttp2) -> h2::client::Builder {
         .max_pending_accept_reset_streams(usize::MAX)
         .enable_push(false);
     builder
+}
+
+impl DialError {
+    /// What a dial was at when `connect_timeout` was over.
+    pub(super) fn timeout(after: Duration, stage: Stage) -> DialError {
+        match stage {
+            Stage::Tls => DialError::Tls(Failure::timeout(after)),
+            Stage::Tcp | Stage::Http2 => DialError::Timeout(after),
+        }
+    }
+
+    /// What TLS has against the backend.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            DialError::Tls(failure) => Some(failure.reason),
+            _ => None,
+        }
+    }
 }
 
 impl Driver {

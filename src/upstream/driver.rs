@@ -1,5 +1,6 @@
 //! Drives a connection to a backend from the dial to its end.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -7,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::dial::{DialError, Driver, dial};
+use super::dial::{DialError, Driver, Stage, dial};
 use super::pool::Pool;
 use super::timers::Timers;
 use crate::cluster::breaker::Connected;
@@ -27,10 +28,12 @@ struct Driven<'a> {
 /// Dials for the pool, and drives the connection until its end. It is counted for as long.
 pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
     let plan = &pool.cluster.plan;
-    let (send, mut driver) = match timeout(plan.connect_timeout, dial(&pool)).await {
-        Ok(Ok(connected)) => connected,
-        Ok(Err(error)) => return pool.connect_failed(&error.to_string()),
-        Err(_) => return pool.connect_failed(&format!("no HTTP/2 SETTINGS within {:?}", plan.connect_timeout)),
+    let stage = Cell::new(Stage::default());
+    let dialed = timeout(plan.connect_timeout, dial(&pool, &stage)).await;
+    let dialed = dialed.unwrap_or_else(|_| Err(DialError::timeout(plan.connect_timeout, stage.get())));
+    let (send, mut driver) = match dialed {
+        Ok(connected) => connected,
+        Err(error) => return pool.connect_failed(&error.to_string(), error.reason()),
     };
     let most = plan.http2.max_streams_per_connection as usize;
     let connection = Rc::new(Connection::new(send, driver.meter.clone(), most));

@@ -15,6 +15,7 @@ use crate::cluster::breaker::{Connected, Place};
 use crate::cluster::outlier::Verdict;
 use crate::cluster::{Cluster, Endpoint};
 use crate::metrics::WorkerMetrics;
+use crate::tls::Reason;
 
 /// Streams that a connection is expected to carry before its backend has said how many.
 const EXPECTED_STREAMS: usize = 100;
@@ -40,6 +41,8 @@ pub(crate) struct Pool {
     usual_streams: Cell<usize>,
     failures: Cell<u32>,
     failing_until: Cell<Option<Instant>>,
+    /// What TLS had against the endpoint when it failed last.
+    why: Cell<Option<Reason>>,
     /// A task looks after those who wait when the failing endpoint's time is over.
     later: Cell<bool>,
     retired: Cell<bool>,
@@ -59,9 +62,9 @@ pub(crate) enum Patience {
     WhileConnected,
 }
 
-/// The endpoint could not be connected to.
+/// The endpoint could not be connected to, and what TLS had against it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectFailed;
+pub(crate) struct ConnectFailed(pub(super) Option<Reason>);
 
 /// The right to open one stream, and the stream's place until it ends.
 pub(crate) struct Lease {
@@ -90,6 +93,7 @@ impl Pool {
             usual_streams: Cell::new(EXPECTED_STREAMS),
             failures: Cell::new(0),
             failing_until: Cell::new(None),
+            why: Cell::new(None),
             later: Cell::new(false),
             retired: Cell::new(false),
         }
@@ -121,7 +125,7 @@ impl Pool {
         let (reply, answer) = oneshot::channel();
         self.waiting.borrow_mut().push_back(Waiting { reply, patience });
         self.serve_waiting();
-        answer.await.unwrap_or(Err(ConnectFailed))
+        answer.await.unwrap_or(Err(ConnectFailed(None)))
     }
 
     /// Gives free streams to those who wait, and dials for the rest.
@@ -234,9 +238,13 @@ impl Pool {
     }
 
     /// A connect failed. Those who wait go elsewhere.
-    pub(super) fn connect_failed(self: &Rc<Pool>, why: &str) {
+    pub(super) fn connect_failed(self: &Rc<Pool>, why: &str, tls: Option<Reason>) {
         self.dialing.set(self.dialing.get() - 1);
         self.metrics.connect_failures[self.cluster.index].add(1);
+        if let Some(reason) = tls {
+            self.metrics.tls_failures(self.cluster.index, reason.index()).add(1);
+        }
+        self.why.set(tls);
         let (cluster, endpoint) = (&self.cluster.plan.name, &self.endpoint.label);
         let failures = self.failures.get();
         if failures == 0 {
@@ -262,7 +270,7 @@ impl Pool {
         let (stay, go) = self.waiting.take().into_iter().partition(stays);
         self.waiting.replace(stay);
         for waiting in Vec::from(go) {
-            let _ = waiting.reply.send(Err(ConnectFailed));
+            let _ = waiting.reply.send(Err(ConnectFailed(self.why.get())));
         }
     }
 

@@ -23,7 +23,7 @@ fn every_example_loads() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml"] {
+    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "tls.yaml"] {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
     }
     for name in names {
@@ -104,7 +104,7 @@ fn the_full_example_means_what_it_says() {
 /// What the admin listener prints is a configuration that means the same.
 #[test]
 fn a_plan_as_yaml_reads_back_as_the_same_plan() {
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml"] {
+    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "tls.yaml"] {
         let printed = example(name).to_yaml().unwrap();
         let again = load_text(&printed, "dump.yaml", &Registry::builtin(), &environment)
             .unwrap_or_else(|errors| panic!("{name}: {errors}"));

@@ -35,7 +35,13 @@ static_resources:
       endpoints: [{socket_address: {address: 10.0.0.1, port: 50051}}]
       health_checks: [{protocol: grpc}]
       outlier_detection: {success_rate_stdev_factor: 1, failure_percentage_threshold: 1}
+      tls: {ca_file: tests/tls/ca.pem}
 "#;
+
+/// The same without TLS, which leaves it to the proxy.
+fn plaintext() -> String {
+    ADDRESSES.replace("      tls: {ca_file: tests/tls/ca.pem}\n", "")
+}
 
 /// The same with a cluster that is looked up and hashed.
 fn names() -> String {
@@ -120,7 +126,7 @@ fn sample(key: &Key) -> Value {
 #[test]
 fn every_key_has_an_effect_or_a_notice() {
     let bases: Vec<Value> =
-        [ADDRESSES.to_owned(), names()].iter().map(|text| serde_yaml::from_str(text).unwrap()).collect();
+        [ADDRESSES.to_owned(), names(), plaintext()].iter().map(|text| serde_yaml::from_str(text).unwrap()).collect();
     for base in &bases {
         assert!(outcome(base).is_ok(), "{:?}", outcome(base));
     }

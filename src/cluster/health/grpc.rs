@@ -139,7 +139,8 @@ mod tests {
     #[tokio::test]
     async fn an_address_with_a_scope_can_be_asked() {
         let address = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 2);
-        let endpoint = Endpoint::new(Found { address: address.into(), weight: 1, name: None }, 1, false);
+        let endpoint =
+            Endpoint::new(Found { address: address.into(), weight: 1, name: None, server_name: None }, 1, false);
         assert!(Service::new(&endpoint, "", Duration::MAX).client.is_ok());
     }
 

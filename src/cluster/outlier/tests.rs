@@ -36,7 +36,8 @@ impl Bed {
         let plan = load_text(&yaml, "test.yaml", &Registry::builtin(), &|_| None).expect("a good configuration");
         let cluster = Arc::new(Cluster::new(0, plan.clusters[0].clone(), WORKERS));
         let found = (0..endpoints).map(|at| ([127, 0, 0, 1], 1000 + at).into());
-        let found: Vec<Found> = found.map(|address| Found { address, weight: 1, name: None }).collect();
+        let found: Vec<Found> =
+            found.map(|address| Found { address, weight: 1, name: None, server_name: None }).collect();
         cluster.replace(&found);
         let detector = tokio::spawn(detect(cluster.clone()));
         Bed { cluster, detector }
@@ -194,7 +195,7 @@ async fn an_endpoint_that_has_left_is_forgotten() {
     let bed = Bed::new(2, "consecutive_gateway_failure: 1", "");
     bed.tell(0, Verdict::GatewayFailure, 1).await;
     let stays = bed.cluster.members().endpoints[1].clone();
-    let found = |address| Found { address, weight: 1, name: None };
+    let found = |address| Found { address, weight: 1, name: None, server_name: None };
     bed.cluster.replace(&[found(stays.address)]);
     sleep(Duration::from_secs(60)).await;
     // The same address again is another endpoint, with nothing against it.

@@ -88,7 +88,12 @@ impl Checker<'_, '_> {
             self.text(field, "name");
         }
         let name = name.unwrap_or_default();
-        let endpoints = self.endpoints(cluster, &scope);
+        let mut endpoints = self.endpoints(cluster, &scope);
+        let tls = self.cluster_tls(&cluster.tls, index, name, &scope);
+        if let Some(tls) = &tls {
+            let place = cluster.endpoints.as_ref().map_or(at.place, |endpoints| endpoints.key);
+            self.server_names(tls, &mut endpoints, place);
+        }
         let balance = self.balance(cluster, &scope);
         self.weights(cluster, &balance);
         let connect = self.positive(cluster.connect_timeout.as_ref(), "connect_timeout");
@@ -110,6 +115,7 @@ impl Checker<'_, '_> {
             circuit_breakers: self.circuit_breakers(cluster.circuit_breakers.as_ref()),
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            tls,
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
         })
     }

@@ -51,7 +51,7 @@ impl Checker<'_, '_> {
         let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return Vec::new() };
         hosts
             .into_iter()
-            .map(|(host, place)| (plan::Endpoint { host, port, weight, name: name.clone() }, place))
+            .map(|(host, place)| (plan::Endpoint { host, port, weight, name: name.clone(), server_name: None }, place))
             .collect()
     }
 

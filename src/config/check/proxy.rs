@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Checker;
+use super::tls::ProxyTls;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::manager::{GrpcFilter, Proxy};
 use crate::config::located::At;
@@ -22,6 +23,7 @@ pub(super) struct ProxyConfig {
     keepalive_time: Option<Placed<Duration>>,
     keepalive_timeout: Option<Placed<Duration>>,
     max_concurrent_streams: Option<Placed<u32>>,
+    tls: Option<Placed<ProxyTls>>,
 }
 
 /// What all proxies say about each cluster.
@@ -47,12 +49,6 @@ impl Checker<'_, '_> {
     pub(super) fn proxy(&self, filter: &GrpcFilter) -> Option<ProxyConfig> {
         let Some(config) = &filter.config else { return Some(ProxyConfig::default()) };
         let proxy: Proxy = self.reader.read(&self.reader.held(config.value?)?)?;
-        self.no_tls(proxy.enable_tls.as_ref());
-        for (key, field) in [("tls_cert_file", &proxy.tls_cert_file), ("tls_key_file", &proxy.tls_key_file)] {
-            if let Some(field) = field.as_ref().filter(|field| field.value.as_deref() != Some("")) {
-                self.not_built(key, field, "Weir speaks plaintext to backends so far");
-            }
-        }
         self.proxy_notices(&proxy);
         let streams = proxy.max_concurrent_streams.as_ref().and_then(|field| {
             let streams = self.in_range(field, "max_concurrent_streams", 1..=(1 << 31) - 1)?;
@@ -67,6 +63,7 @@ impl Checker<'_, '_> {
             keepalive_time: placed(self.positive(time, "keepalive_time"), place(time)),
             keepalive_timeout: placed(self.positive(timeout, "keepalive_timeout"), place(timeout)),
             max_concurrent_streams: streams,
+            tls: self.proxy_tls(&proxy),
         })
     }
 
@@ -101,8 +98,13 @@ impl Checker<'_, '_> {
         self.agreed(cluster, name, "max_concurrent_streams", |proxy| proxy.max_concurrent_streams)
     }
 
+    /// What the proxies say about TLS to a cluster.
+    pub(super) fn proxy_tls_of(&self, cluster: usize, name: &str) -> Option<Placed<ProxyTls>> {
+        self.agreed(cluster, name, "enable_tls", |proxy| proxy.tls.clone())
+    }
+
     /// The one value that all proxies give with a place that gives it, and an error where two differ.
-    fn agreed<T: Copy + PartialEq>(
+    fn agreed<T: PartialEq>(
         &self,
         cluster: usize,
         name: &str,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::breaker::CircuitBreakers;
+use super::tls::{Asked, ClusterTls};
 use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size};
 use crate::config::located::{At, Ignored};
 
@@ -54,6 +55,11 @@ pub(crate) struct Cluster {
     /// family where there are none of the first (`V4_PREFERRED`, `V6_PREFERRED`).
     #[schemars(extend("default" = "ALL"))]
     pub(crate) dns_lookup_family: Option<At<LookupFamily>>,
+    /// TLS towards the backends; `{}` is TLS with every default. Default: what the proxies of the listeners say, and
+    /// plaintext otherwise.
+    #[serde(default)]
+    #[schemars(with = "Option<ClusterTls>")]
+    pub(crate) tls: Asked<ClusterTls>,
     /// HTTP/2 settings towards the backends.
     pub(crate) http2: Option<At<ClusterHttp2>>,
 }

@@ -126,12 +126,13 @@ pub(crate) struct Proxy {
     /// How many calls share a connection to a backend, where the cluster does not say.
     #[schemars(range(min = 1, max = 2_147_483_647), extend("default" = 100))]
     pub(crate) max_concurrent_streams: Option<At<u64>>,
-    /// TLS towards backends. Only `false` is possible so far.
+    /// TLS towards backends, where the cluster has no `tls`, with the CA certificates of the system.
     #[schemars(extend("default" = false))]
     pub(crate) enable_tls: Option<At<bool>>,
-    /// The certificate for TLS. Only possible once `enable_tls` is; an empty one is accepted.
+    /// Weir's own certificate for `enable_tls`, for backends that ask for one; `cert_file` of a cluster's `tls`. An empty
+    /// one is none.
     pub(crate) tls_cert_file: Option<At<String>>,
-    /// The key for TLS. Only possible once `enable_tls` is; an empty one is accepted.
+    /// The private key of `tls_cert_file`; `key_file` of a cluster's `tls`. An empty one is none.
     pub(crate) tls_key_file: Option<At<String>>,
     /// No effect: Weir needs no descriptors, and reflection passes through to the backend.
     pub(crate) reflection_mode: Option<At<Ignored>>,

@@ -1,0 +1,40 @@
+"""A grpcio server under TLS that echoes what it gets, on a port of its own.
+
+    grpcio_server.py CERT KEY [CLIENT-CA] [MAX-CONNECTION-AGE-MS]
+
+With a client CA it takes only clients that have a certificate of it; `-` is none. Prints `listening PORT`.
+"""
+
+import pathlib
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+
+OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+
+
+def echo(requests, _):
+    yield from requests
+
+
+def main():
+    cert, key, client_ca, age, *_ = *sys.argv[1:], "-", "-"
+    options = list(OPTIONS)
+    if age != "-":
+        options += [("grpc.max_connection_age_ms", int(age)), ("grpc.max_connection_age_grace_ms", 60_000)]
+    pair = (pathlib.Path(key).read_bytes(), pathlib.Path(cert).read_bytes())
+    ca = None if client_ca == "-" else pathlib.Path(client_ca).read_bytes()
+    credentials = grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=options)
+    handlers = {"Echo": grpc.stream_stream_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("weir.Load", handlers)])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    print("listening", port, flush=True)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
