@@ -27,7 +27,11 @@ impl Backend {
     fn start(script: &str, arguments: &[&OsStr]) -> Result<Backend> {
         let mut command = Command::new(tools::python()?);
         command.arg(tools::scripts().join("tls").join(script)).args(arguments);
-        let process = Process::start(script, &mut command)?;
+        Backend::run(script, &mut command)
+    }
+
+    fn run(name: &str, command: &mut Command) -> Result<Backend> {
+        let process = Process::start(name, command)?;
         let port = process.wait_line("its port", |line| line.strip_prefix("listening ")?.parse().ok())?;
         Ok(Backend { process, address: (Ipv4Addr::LOCALHOST, port).into() })
     }
@@ -42,6 +46,13 @@ impl Backend {
         let clients = clients.file();
         let arguments = [certificate.cert.as_os_str(), certificate.key.as_os_str(), clients.as_os_str()];
         Backend::start("grpcio_server.py", &arguments)
+    }
+
+    /// Node's HTTP/2.
+    fn node(certificate: &Certificate) -> Result<Backend> {
+        let mut command = tools::node()?;
+        command.arg(tools::scripts().join("tls/http2_server.js")).args([&certificate.cert, &certificate.key]);
+        Backend::run("http2_server.js", &mut command)
     }
 
     /// OpenSSL that agrees on this protocol.
@@ -406,6 +417,31 @@ async fn sessions_are_resumed_and_ended_in_order() -> Result<()> {
 }
 
 /// TLS costs an idle gateway nothing.
+/// Checks speak TLS as calls do: they find a good backend good, and one that calls would not believe down.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn health_checks_speak_tls_too() -> Result<()> {
+    let authority = Authority::new()?;
+    let certificate = authority.issue(&["127.0.0.1"])?;
+    let (backend, web) = (Backend::grpcio(&certificate)?, Backend::node(&certificate)?);
+    let stranger = Authority::new()?;
+    for (backend, check) in
+        [(&backend, "protocol: grpc"), (&backend, "protocol: tcp"), (&web, "protocol: http, path: /")]
+    {
+        let checks =
+            format!("health_checks: [{{{check}, interval: 20ms, healthy_threshold: 1, unhealthy_threshold: 1}}], ");
+        let good = gateway(&[backend.address], &believing(&authority), &checks, 1)?;
+        let count = |result: &str| format!("weir_health_checks_total{{cluster=\"backend\",result=\"{result}\"}}");
+        good.wait_metric(&count("success"), |count| count >= 3.0).await.context(check)?;
+        ensure!(good.metric(&count("failure"))? == 0.0, "{check}");
+        let bad = gateway(&[backend.address], &believing(&stranger), &checks, 1)?;
+        let line = bad.process.wait_line("the reason", |line| {
+            (line.contains("endpoint down") && line.contains("TLS: ")).then(|| line.to_owned())
+        })?;
+        ensure!(line.contains("UnknownIssuer") || line.contains("unknown"), "{line}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_idle_connection_is_at_rest() -> Result<()> {
     let authority = Authority::new()?;

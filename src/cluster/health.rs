@@ -2,6 +2,7 @@
 
 mod grpc;
 mod http;
+mod target;
 mod tcp;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{Cluster, Endpoint};
 use crate::config::plan::{HealthCheck, Probe};
 use grpc::{Pushed, Service};
+use target::Target;
 
 /// The checks of one endpoint. Dropping it ends them.
 #[derive(Debug)]
@@ -86,7 +88,7 @@ async fn run(checked: Checked) {
     let check = checked.check();
     sleep(jittered(check.initial_delay, check.interval_jitter)).await;
     let mut streak = Streak::new(check);
-    let mut prober = Prober::new(check, &checked.endpoint);
+    let mut prober = Prober::new(check, &checked);
     loop {
         let result = ask(&checked, &mut prober).await;
         if let Some(up) = streak.count(result.is_ok()) {
@@ -108,7 +110,7 @@ async fn ask(checked: &Checked, prober: &mut Prober) -> Result<(), String> {
         Err(_) => {
             counts.late.fetch_add(1, Ordering::Relaxed);
             // The connection may be that of a machine that died without a word, and would never answer again.
-            *prober = Prober::new(check, &checked.endpoint);
+            *prober = Prober::new(check, checked);
             Err(format!("no answer in {:?}", check.timeout))
         }
     };
@@ -195,27 +197,29 @@ impl Streak {
 
 /// Who makes a check.
 enum Prober {
-    Tcp(Arc<Endpoint>),
+    Tcp(Target),
     Grpc(Box<Service>),
     Http(http::Request),
 }
 
 impl Prober {
-    fn new(check: &HealthCheck, endpoint: &Arc<Endpoint>) -> Prober {
+    fn new(check: &HealthCheck, checked: &Checked) -> Prober {
+        let target = Target::new(&checked.cluster, &checked.endpoint);
+        let label = &checked.endpoint.label;
         match &check.probe {
-            Probe::Tcp => Prober::Tcp(endpoint.clone()),
+            Probe::Tcp => Prober::Tcp(target),
             Probe::Grpc { service_name } => {
-                Prober::Grpc(Box::new(Service::new(endpoint, service_name, check.interval)))
+                Prober::Grpc(Box::new(Service::new(target, label, service_name, check.interval)))
             }
             Probe::Http { path, host, use_http2, expected_statuses } => {
-                Prober::Http(http::Request::new(endpoint, path, host.as_ref(), *use_http2, expected_statuses))
+                Prober::Http(http::Request::new(target, label, path, host.as_ref(), *use_http2, expected_statuses))
             }
         }
     }
 
     async fn ask(&mut self) -> Result<(), String> {
         match self {
-            Prober::Tcp(endpoint) => tcp::ask(endpoint).await,
+            Prober::Tcp(target) => tcp::ask(target).await,
             Prober::Grpc(service) => service.ask().await,
             Prober::Http(request) => request.ask().await,
         }

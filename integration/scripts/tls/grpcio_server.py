@@ -29,7 +29,9 @@ def main():
     credentials = grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
     server = grpc.server(futures.ThreadPoolExecutor(8), options=options)
     handlers = {"Echo": grpc.stream_stream_rpc_method_handler(echo)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("weir.Load", handlers)])
+    serving = {"Check": grpc.unary_unary_rpc_method_handler(lambda *_: b"\x08\x01")}
+    services = {"weir.Load": handlers, "grpc.health.v1.Health": serving}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*pair) for pair in services.items()])
     port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     print("listening", port, flush=True)

@@ -5,8 +5,11 @@
 //! only asked.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -15,9 +18,10 @@ use tonic::transport::Channel;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tower::service_fn;
 use weir_filter::Code;
 
-use crate::cluster::Endpoint;
+use super::target::Target;
 
 /// What a backend said without being asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,11 +46,9 @@ pub(super) struct Service {
 
 impl Service {
     /// Begins to watch. A watch that breaks is begun again after `retry`.
-    pub(super) fn new(endpoint: &Endpoint, service: &str, retry: Duration) -> Service {
-        let uri = http::Uri::builder().scheme("http").authority(&*endpoint.label).path_and_query("/").build();
-        let client = uri
-            .map(|uri| HealthClient::new(Channel::builder(uri).connect_lazy()))
-            .map_err(|error| format!("{} cannot be asked: {error}", endpoint.label));
+    pub(super) fn new(target: Target, label: &str, service: &str, retry: Duration) -> Service {
+        let client =
+            channel(target, label).map(HealthClient::new).map_err(|error| format!("{label} cannot be asked: {error}"));
         let (tell, pushed) = mpsc::channel(1);
         let mut watching = JoinSet::new();
         if let Ok(client) = &client {
@@ -72,6 +74,18 @@ impl Service {
             None => std::future::pending().await,
         }
     }
+}
+
+/// A channel that connects when it is used, and again when its connection has ended.
+fn channel(target: Target, label: &str) -> Result<Channel, http::Error> {
+    let uri = |scheme| Uri::builder().scheme(scheme).authority(label).path_and_query("/").build();
+    let origin = uri(if target.has_tls() { "https" } else { "http" })?;
+    let connect = service_fn(move |_: Uri| {
+        let target = target.clone();
+        async move { target.connect().await.map(TokioIo::new).map_err(io::Error::other) }
+    });
+    // TLS is the target's: a channel of `https` would want to speak it too.
+    Ok(Channel::builder(uri("http")?).origin(origin).connect_with_connector_lazy(connect))
 }
 
 /// Watches until the backend says that it has no `Watch`.
@@ -131,17 +145,12 @@ fn reason(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, SocketAddrV6};
-
     use super::*;
-    use crate::cluster::Found;
 
     #[tokio::test]
     async fn an_address_with_a_scope_can_be_asked() {
-        let address = SocketAddrV6::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 1, 0, 2);
-        let endpoint =
-            Endpoint::new(Found { address: address.into(), weight: 1, name: None, server_name: None }, 1, false);
-        assert!(Service::new(&endpoint, "", Duration::MAX).client.is_ok());
+        let target = Target::plain(([127, 0, 0, 1], 1).into());
+        assert!(channel(target, "[fe80::1%2]:1").is_ok());
     }
 
     #[test]

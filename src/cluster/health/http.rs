@@ -1,6 +1,5 @@
 //! The check that a request to the endpoint's own port is answered with an expected status.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
 
@@ -10,9 +9,8 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
-use crate::cluster::Endpoint;
+use super::target::{Socket, Target};
 
 /// How backends tell the check from their clients.
 const AGENT: HeaderValue = HeaderValue::from_static("weir-health-check");
@@ -20,7 +18,7 @@ const AGENT: HeaderValue = HeaderValue::from_static("weir-health-check");
 /// A GET that is made again and again, each time on a new connection: one that is kept could be that of a machine that
 /// has died.
 pub(super) struct Request {
-    address: SocketAddr,
+    target: Target,
     path: PathAndQuery,
     host: Result<Authority, String>,
     use_http2: bool,
@@ -29,7 +27,8 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(
-        endpoint: &Endpoint,
+        target: Target,
+        label: &str,
         path: &PathAndQuery,
         host: Option<&Authority>,
         use_http2: bool,
@@ -37,14 +36,14 @@ impl Request {
     ) -> Request {
         let host = match host {
             Some(host) => Ok(host.clone()),
-            None => endpoint.label.parse().map_err(|error| format!("{} cannot be asked: {error}", endpoint.label)),
+            None => label.parse().map_err(|error| format!("{label} cannot be asked: {error}")),
         };
-        Request { address: endpoint.address, path: path.clone(), host, use_http2, expected: expected.to_vec() }
+        Request { target, path: path.clone(), host, use_http2, expected: expected.to_vec() }
     }
 
     pub(super) async fn ask(&self) -> Result<(), String> {
         let host = self.host.clone()?;
-        let socket = TcpStream::connect(self.address).await.map_err(|error| error.to_string())?;
+        let socket = self.target.connect().await?;
         let status = if self.use_http2 { self.http2(socket, host).await } else { self.http1(socket, host).await }?;
         if self.expected.iter().any(|range| range.contains(&status.as_u16())) {
             return Ok(());
@@ -52,9 +51,13 @@ impl Request {
         Err(format!("HTTP status {}", status.as_u16()))
     }
 
-    async fn http2(&self, socket: TcpStream, host: Authority) -> Result<StatusCode, String> {
+    async fn http2(&self, socket: Box<dyn Socket>, host: Authority) -> Result<StatusCode, String> {
         let failed = |error: h2::Error| format!("HTTP/2: {error}");
-        let uri = Uri::builder().scheme("http").authority(host).path_and_query(self.path.clone()).build();
+        let uri = Uri::builder()
+            .scheme(if self.target.has_tls() { "https" } else { "http" })
+            .authority(host)
+            .path_and_query(self.path.clone())
+            .build();
         let mut request = http::Request::new(());
         *request.uri_mut() = uri.map_err(|error| error.to_string())?;
         request.headers_mut().insert(USER_AGENT, AGENT);
@@ -67,7 +70,7 @@ impl Request {
         alongside(connection, exchange).await.map_err(failed)
     }
 
-    async fn http1(&self, socket: TcpStream, host: Authority) -> Result<StatusCode, String> {
+    async fn http1(&self, socket: Box<dyn Socket>, host: Authority) -> Result<StatusCode, String> {
         let failed = |error: hyper::Error| format!("HTTP/1.1: {error}");
         let mut request = http::Request::new(Empty::<Bytes>::new());
         *request.uri_mut() = Uri::from(self.path.clone());

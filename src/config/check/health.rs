@@ -139,8 +139,8 @@ impl Checker<'_, '_> {
 fn unknown_protocol(text: &str, field: &At<HealthProtocol>) -> Diagnostic {
     let lower = text.to_ascii_lowercase();
     if lower == "https" {
-        let error = Diagnostic::new(field.place, "`https` health checks are not built yet");
-        return error.label("there is no TLS to backends so far; `tcp`, `grpc` and `http` are there");
+        let error = Diagnostic::new(field.place, "`https` is no health check of its own");
+        return error.label("write `http`: checks speak TLS where the cluster has `tls`");
     }
     let label = did_you_mean(&lower, PROTOCOLS).unwrap_or_else(|| "`tcp`, `grpc` or `http`".to_owned());
     Diagnostic::new(field.place, format!("unknown health check protocol `{text}`")).label(label)
