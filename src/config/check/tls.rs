@@ -8,8 +8,10 @@ use rustls::pki_types::ServerName;
 
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::file::cluster::HealthCheck;
 use crate::config::file::manager::Proxy;
 use crate::config::file::tls::{Asked, ClusterTls};
+use crate::config::file::value::HealthProtocol;
 use crate::config::located::At;
 use crate::config::place::Place;
 use crate::config::plan;
@@ -189,6 +191,21 @@ impl Checker<'_, '_> {
             if endpoint.server_name.is_none() {
                 let message = format!("`{}` is no name that a certificate can have", endpoint.host);
                 self.error(Diagnostic::new(place, message).label("say in `server_name` of `tls` which name is meant"));
+            }
+        }
+    }
+
+    /// A health check speaks plaintext so far, where it speaks at all.
+    pub(super) fn no_checks_in_plaintext(&self, checks: Option<&At<Vec<At<HealthCheck>>>>) {
+        for check in checks.and_then(|checks| checks.value.as_deref()).unwrap_or_default() {
+            let protocol = check.value.as_ref().and_then(|check| check.protocol.as_ref());
+            let Some((HealthProtocol(text), place)) = protocol.and_then(|at| Some((at.value.as_ref()?, at.place)))
+            else {
+                continue;
+            };
+            if !text.eq_ignore_ascii_case("tcp") {
+                let error = Diagnostic::new(place, format!("a `{text}` health check under TLS is not built yet"));
+                self.error(error.label("`tcp` looks whether the port accepts a connection"));
             }
         }
     }
