@@ -42,10 +42,12 @@ impl Socket {
     /// handshake, and that it hung up may show before the word that it has said.
     pub(super) fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<Option<Failure>> {
         let mut unread = [0; 1024];
-        while let Socket::Tls(tls) = self {
+        while let Socket::Tls(tls) = self
+            && tls.failure.is_none()
+        {
             let mut buffer = ReadBuf::new(&mut unread);
-            let read = if tls.failure.is_some() { Ok(()) } else { ready!(tls.poll_read(cx, &mut buffer)) };
-            if tls.failure.is_some() || read.is_err() || buffer.filled().is_empty() {
+            let read = ready!(tls.poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
                 break;
             }
         }

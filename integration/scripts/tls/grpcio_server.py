@@ -1,8 +1,8 @@
 """A grpcio server under TLS that echoes what it gets, on a port of its own.
 
-    grpcio_server.py CERT KEY [CLIENT-CA] [MAX-CONNECTION-AGE-MS]
+    grpcio_server.py CERT KEY [CLIENT-CA]
 
-With a client CA it takes only clients that have a certificate of it; `-` is none. Prints `listening PORT`.
+With a client CA it takes only clients that have a certificate of it. Prints `listening PORT`.
 """
 
 import pathlib
@@ -20,14 +20,11 @@ def echo(requests, _):
 
 
 def main():
-    cert, key, client_ca, age, *_ = *sys.argv[1:], "-", "-"
-    options = list(OPTIONS)
-    if age != "-":
-        options += [("grpc.max_connection_age_ms", int(age)), ("grpc.max_connection_age_grace_ms", 60_000)]
+    cert, key, client_ca, *_ = *sys.argv[1:], "-"
     pair = (pathlib.Path(key).read_bytes(), pathlib.Path(cert).read_bytes())
     ca = None if client_ca == "-" else pathlib.Path(client_ca).read_bytes()
     credentials = grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=options)
+    server = grpc.server(futures.ThreadPoolExecutor(8), options=OPTIONS)
     handlers = {"Echo": grpc.stream_stream_rpc_method_handler(echo)}
     serving = {"Check": grpc.unary_unary_rpc_method_handler(lambda *_: b"\x08\x01")}
     services = {"weir.Load": handlers, "grpc.health.v1.Health": serving}

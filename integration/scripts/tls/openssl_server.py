@@ -1,9 +1,10 @@
 """A small gRPC server on OpenSSL and hyper-h2 that echoes what it gets and tells how its connections begin and end.
 
-    openssl_server.py CERT KEY ALPN [VERSION] [CLIENT-CA]
+    openssl_server.py CERT KEY ALPN [VERSION] [CLIENT-CA] [once]
 
 ALPN is a protocol's name, or `-` for none; VERSION is the only version of TLS that is spoken, such as `1.2`. With a client
-CA it takes only clients that have a certificate of it. Prints
+CA it takes only clients that have a certificate of it; `-` is none. With `once` a connection ends right behind its first
+answer. Prints
 `listening PORT`, and for each connection `open VERSION ALPN resumed|fresh SERVER-NAME`, then `closed`: `notified` where
 TLS said so, and `cut` where it did not.
 """
@@ -25,7 +26,7 @@ def say(*words):
         print(*words, flush=True)
 
 
-def serve(connection):
+def serve(connection, once):
     http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     http2.initiate_connection()
     connection.sendall(http2.data_to_send())
@@ -42,10 +43,15 @@ def serve(connection):
                 http2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
                 http2.send_data(stream, bodies.pop(stream))
                 http2.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+                if once:
+                    http2.close_connection(last_stream_id=stream)
+                    connection.sendall(http2.data_to_send())
+                    connection.unwrap()
+                    return
         connection.sendall(http2.data_to_send())
 
 
-def handle(context, raw, names):
+def handle(context, raw, names, once):
     try:
         connection = context.wrap_socket(raw, server_side=True, suppress_ragged_eofs=False)
     except OSError as error:
@@ -55,14 +61,15 @@ def handle(context, raw, names):
         resumed = "resumed" if connection.session_reused else "fresh"
         say("open", connection.version(), connection.selected_alpn_protocol(), resumed, names.get(connection, "-"))
         try:
-            serve(connection)
+            serve(connection, once)
             say("closed", "notified")
         except (OSError, ValueError) as error:
             say("closed", "cut", error)
 
 
 def main():
-    cert, key, alpn, version, client_ca, *_ = *sys.argv[1:], "-", "-"
+    cert, key, alpn, version, client_ca, times, *_ = *sys.argv[1:], "-", "-", "-"
+    once = times == "once"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     names = {}
@@ -79,7 +86,7 @@ def main():
     say("listening", listener.getsockname()[1])
     while True:
         raw, _ = listener.accept()
-        threading.Thread(target=handle, args=(context, raw, names), daemon=True).start()
+        threading.Thread(target=handle, args=(context, raw, names, once), daemon=True).start()
 
 
 if __name__ == "__main__":

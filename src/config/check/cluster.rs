@@ -93,6 +93,7 @@ impl Checker<'_, '_> {
         if let Some(tls) = &tls {
             let place = cluster.endpoints.as_ref().map_or(at.place, |endpoints| endpoints.key);
             self.server_names(tls, &mut endpoints, place);
+            self.no_checks_by_http1(cluster.health_checks.as_ref());
         }
         let balance = self.balance(cluster, &scope);
         self.weights(cluster, &balance);

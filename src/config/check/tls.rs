@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::file::cluster::HealthCheck;
 use crate::config::file::manager::Proxy;
 use crate::config::file::tls::{Asked, ClusterTls};
 use crate::config::located::At;
@@ -189,6 +190,17 @@ impl Checker<'_, '_> {
             if endpoint.server_name.is_none() {
                 let message = format!("`{}` is no name that a certificate can have", endpoint.host);
                 self.error(Diagnostic::new(place, message).label("say in `server_name` of `tls` which name is meant"));
+            }
+        }
+    }
+
+    /// Checks speak TLS as calls do, and so agree on HTTP/2.
+    pub(super) fn no_checks_by_http1(&self, checks: Option<&At<Vec<At<HealthCheck>>>>) {
+        for check in checks.and_then(|checks| checks.value.as_deref()).unwrap_or_default() {
+            let http2 = check.value.as_ref().and_then(|check| check.use_http2.as_ref());
+            if let Some(at) = http2.filter(|at| at.value == Some(false)) {
+                let error = Diagnostic::new(at.place, "under TLS a health check speaks HTTP/2");
+                self.error(error.label("leave it out, or check by `tcp` or `grpc`"));
             }
         }
     }
