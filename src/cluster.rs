@@ -4,6 +4,7 @@ pub(crate) mod balance;
 pub(crate) mod dns;
 mod hashing;
 pub(crate) mod health;
+pub(crate) mod retries;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::plan;
 use balance::Balancer;
+use retries::Retries;
 
 /// A cluster of the plan, and who is in it now.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(crate) struct Cluster {
     /// Its place in the plan.
     pub(crate) index: usize,
     pub(crate) plan: plan::Cluster,
+    /// What its retries share, whichever worker makes them.
+    pub(crate) retries: Retries,
     workers: usize,
     members: ArcSwap<Members>,
     /// Counts the changes of `members`, so that a worker sees with one load that its snapshot still holds.
@@ -73,6 +77,7 @@ impl Cluster {
         let balancer = Balancer::new(&plan.balance, plan.consistent, &[]);
         Cluster {
             index,
+            retries: Retries::new(&plan),
             plan,
             workers,
             members: ArcSwap::from_pointee(Members { endpoints: Vec::new(), balancer }),

@@ -147,7 +147,7 @@ mod tests {
                 values: vec![(*value).to_owned()],
             })
             .collect();
-        Route { id: path.into(), pattern: Pattern { segments, rest }, headers, cluster: 0 }
+        Route { id: path.into(), pattern: Pattern { segments, rest }, headers, cluster: 0, retry_policy: None }
     }
 
     fn find(routes: Vec<Route>, path: &str, metadata: &HeaderMap) -> Option<usize> {

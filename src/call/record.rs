@@ -52,6 +52,9 @@ impl Notes {
     pub(crate) fn attempt(&mut self, endpoint: &Arc<str>) {
         self.attempts += 1;
         if self.is_logged {
+            // What an earlier attempt heard is not how the call ended.
+            self.upstream_status = None;
+            self.upstream_message = None;
             self.endpoint = Some(endpoint.clone());
         }
     }

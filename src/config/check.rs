@@ -3,6 +3,8 @@
 //! A rule that is broken is recorded and the checking goes on with a stand-in, so that one run shows every error. The
 //! plan that comes of it is only good when nothing was recorded; [`load_text`](super::load_text) sees to that.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::diagnostic::Diagnostic;
@@ -27,8 +29,10 @@ mod manager;
 mod pattern;
 mod process;
 mod proxy;
+mod retry;
 mod route;
 mod scope;
+mod service_config;
 mod value;
 
 pub(super) use log::log_filter;
@@ -49,6 +53,8 @@ struct Checker<'c, 'n> {
     proxies: ProxySettings,
     /// The addresses that are taken.
     bound: Bound,
+    /// Clusters to which a route with a retry policy leads.
+    retried: RefCell<HashSet<usize>>,
 }
 
 impl Checker<'_, '_> {
@@ -90,6 +96,7 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
         names: Names::default(),
         proxies: ProxySettings::default(),
         bound: Bound::default(),
+        retried: RefCell::default(),
     };
     let top = Scope::new(root, "the file");
     let resources = checker.required(file.static_resources.as_ref(), "static_resources", &top);

@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Balance, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, HealthCheck, Listener, NamedFilter,
-    Node, Plan, Probe, Rest, Route, Segment, UpstreamHttp2,
+    Node, Plan, Probe, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -175,7 +175,10 @@ fn route(route: &Route, clusters: &[Cluster]) -> Value {
     map([
         ("id", some(&*route.id)),
         ("match", Some(map([(key, some(path)), ("headers", headers)]))),
-        ("route", Some(map([("cluster", some(cluster))]))),
+        (
+            "route",
+            Some(map([("cluster", some(cluster)), ("retry_policy", route.retry_policy.as_deref().map(retry_policy))])),
+        ),
     ])
 }
 
@@ -207,9 +210,49 @@ fn cluster(cluster: &Cluster) -> Value {
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("http2", Some(upstream(&cluster.http2))),
+        ("retry_policy", cluster.retry_policy.as_deref().map(retry_policy)),
+        ("retry_throttling", cluster.retry_throttling.map(retry_throttling)),
+        ("retry_budget", cluster.retry_budget.map(retry_budget)),
+        ("retry_buffer", retry_buffer(cluster)),
+        ("service_config_file", service_config_file(cluster)),
         ("endpoints", list(&cluster.endpoints, endpoint)),
         ("health_checks", list(&cluster.health_checks, health_check).filter(|_| !cluster.health_checks.is_empty())),
     ])
+}
+
+fn retry_policy(policy: &RetryPolicy) -> Value {
+    let codes: Vec<&str> = policy.retryable.iter().map(weir_filter::Code::name).collect();
+    map([
+        ("max_attempts", some(policy.max_attempts)),
+        ("initial_backoff", time(policy.initial_backoff)),
+        ("max_backoff", time(policy.max_backoff)),
+        ("backoff_multiplier", some(policy.backoff_multiplier.as_f64())),
+        ("retryable_status_codes", list(&codes, |code| Value::from(*code))),
+        ("per_attempt_timeout", policy.per_attempt_timeout.and_then(time)),
+        ("hold_headers", time(policy.hold_headers)),
+    ])
+}
+
+fn retry_throttling(throttling: RetryThrottling) -> Value {
+    map([("max_tokens", some(throttling.max_tokens)), ("token_ratio", some(throttling.token_ratio.as_f64()))])
+}
+
+fn retry_budget(budget: RetryBudget) -> Value {
+    map([("percent", some(budget.percent)), ("min_concurrency", some(budget.min_concurrency))])
+}
+
+/// Where nothing is retried it would only be a key without an effect.
+fn retry_buffer(cluster: &Cluster) -> Option<Value> {
+    let retries = cluster.retry_policy.is_some() || cluster.service_config.is_some();
+    if !retries && cluster.retry_buffer == RetryBuffer::default() {
+        return None;
+    }
+    let RetryBuffer { per_call, per_cluster } = cluster.retry_buffer;
+    Some(map([("per_call", bytes(per_call as u64)), ("per_cluster", bytes(per_cluster as u64))]))
+}
+
+fn service_config_file(cluster: &Cluster) -> Option<Value> {
+    some(cluster.service_config.as_ref()?.file.display().to_string())
 }
 
 fn consistent(consistent: Consistent) -> Value {

@@ -11,6 +11,8 @@ use super::located::{At, Ignored};
 pub(crate) mod cluster;
 pub(crate) mod listener;
 pub(crate) mod manager;
+pub(crate) mod retry;
+pub(crate) mod service_config;
 pub(crate) mod value;
 
 use cluster::Cluster;

@@ -11,6 +11,12 @@ use std::time::Duration;
 
 use weir_filter::Filter;
 
+mod retry;
+
+pub use retry::{
+    MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig, StatusCodes, Thousandths,
+};
+
 /// A whole configuration.
 #[derive(Debug)]
 pub struct Plan {
@@ -125,6 +131,8 @@ pub struct Route {
     pub headers: Vec<HeaderMatch>,
     /// Index into [`Plan::clusters`].
     pub cluster: usize,
+    /// When its calls are made again; `None` leaves it to the cluster.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
 }
 
 /// The segments of a route's path, after the leading `/`.
@@ -189,6 +197,24 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// HTTP/2 towards backends.
     pub http2: UpstreamHttp2,
+    /// When calls are made again whose route does not say.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// The tokens that the file gives it; see [`Cluster::throttling`].
+    pub retry_throttling: Option<RetryThrottling>,
+    /// How many retries may be under way; `None` is any number.
+    pub retry_budget: Option<RetryBudget>,
+    /// How much is kept of calls that may be made again.
+    pub retry_buffer: RetryBuffer,
+    /// What a gRPC service config says of its methods.
+    pub service_config: Option<Arc<ServiceConfig>>,
+}
+
+impl Cluster {
+    /// The tokens that stop retries, whoever gave them.
+    #[must_use]
+    pub fn throttling(&self) -> Option<RetryThrottling> {
+        self.retry_throttling.or_else(|| self.service_config.as_ref()?.throttling)
+    }
 }
 
 /// How a cluster's endpoints are found.

@@ -29,7 +29,7 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ("static_resources.listeners.filter_chains.filters.config.route_config.routes.match", &["regex"]),
     (
         "static_resources.listeners.filter_chains.filters.config.route_config.routes.route",
-        &["timeout", "retry_policy", "weighted_clusters", "prefix_rewrite", "host_rewrite"],
+        &["timeout", "weighted_clusters", "prefix_rewrite", "host_rewrite"],
     ),
 ];
 

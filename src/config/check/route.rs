@@ -40,6 +40,8 @@ impl Checker<'_, '_> {
         let id = route.id.as_ref().and_then(|id| self.text(id, "id"));
         let scope = scope.item("route", id, at);
         let cluster = self.route_cluster(route, &scope);
+        let action = route.route.as_ref().and_then(|action| action.value.as_ref());
+        let retry_policy = self.retry_policy(action.and_then(|action| action.retry_policy.as_ref()), &scope);
         let matches = self.required(route.matches.as_ref(), "match", &scope)?;
         let value = matches.value.as_ref()?;
         self.methods(value);
@@ -52,7 +54,10 @@ impl Checker<'_, '_> {
             self.error(error.label("the second").other(first, "the first"));
         }
         let (cluster, cluster_place) = cluster?;
-        Some((plan::Route { id: id.unwrap_or(text).into(), pattern, headers, cluster }, cluster_place))
+        if retry_policy.is_some() {
+            self.retried.borrow_mut().insert(cluster);
+        }
+        Some((plan::Route { id: id.unwrap_or(text).into(), pattern, headers, cluster, retry_policy }, cluster_place))
     }
 
     fn route_cluster(&self, route: &Route, scope: &Scope) -> Option<(usize, Place)> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::retry::{RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::value::{DiscoveryType, Duration, HealthProtocol, LbPolicy, Size};
 use crate::config::located::{At, Ignored};
 
@@ -44,6 +45,16 @@ pub(crate) struct Cluster {
     pub(crate) dns_refresh_rate: Option<At<Duration>>,
     /// HTTP/2 settings towards the backends.
     pub(crate) http2: Option<At<ClusterHttp2>>,
+    /// When a call that failed is made again. That of a route goes before.
+    pub(crate) retry_policy: Option<At<RetryPolicy>>,
+    /// Stops retries where most attempts fail.
+    pub(crate) retry_throttling: Option<At<RetryThrottling>>,
+    /// How many retries may be under way. Without this key as many as there are.
+    pub(crate) retry_budget: Option<At<RetryBudget>>,
+    /// How much of requests is kept for another attempt.
+    pub(crate) retry_buffer: Option<At<RetryBuffer>>,
+    /// A gRPC service config in JSON, which says the same by method, as gRPC's clients read it.
+    pub(crate) service_config_file: Option<At<String>>,
 }
 
 /// What a hashing policy hashes: one of the two.

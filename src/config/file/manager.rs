@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::retry::RetryPolicy;
 use super::value::Duration;
 use crate::config::located::{At, Ignored, Raw};
 
@@ -84,6 +85,8 @@ pub(crate) struct RouteAction {
     /// The name of a cluster.
     #[schemars(required)]
     pub(crate) cluster: Option<At<String>>,
+    /// When a call that failed is made again. It goes before that of the cluster, whole.
+    pub(crate) retry_policy: Option<At<RetryPolicy>>,
     /// No effect: a route to a cluster that does not exist is an error at start-up.
     pub(crate) cluster_not_found_response_code: Option<At<Ignored>>,
 }
