@@ -12,6 +12,7 @@ mod record;
 mod rejection;
 mod replay;
 mod request;
+mod retry;
 mod timers;
 mod watch;
 
@@ -33,7 +34,9 @@ pub(crate) use client::{Client, Shared};
 use exchange::{Attempted, Body, End, Parties};
 use pump::Pump;
 use record::Record;
+use replay::Claim;
 use request::Refusal;
+use retry::{Failure, Retry};
 pub(crate) use timers::Limit;
 use watch::{Interrupt, Watch};
 
@@ -78,6 +81,11 @@ pub(crate) fn take_on(
         reply(&mut record, &mut client, &status, Ending::Gateway);
         return None;
     };
+    if let Some(deadline) = deadline {
+        local.metrics.calls(listener.index, Some(route.cluster)).arrived(deadline - arrived);
+    }
+    let limit = route.methods.as_ref().and_then(|methods| methods.timeout(record.call.method()));
+    let deadline = limit.map(|limit| arrived + limit).into_iter().chain(deadline).min();
     record.routed(route.clone());
     Some(Serving { local: local.clone(), route, record, stream, client, deadline })
 }
@@ -126,8 +134,12 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     let Record { call, notes, listener, .. } = record;
     let (call, listener) = (&*call, &listener.plan);
     let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);
-    let mut body = Body::new(stream, pump);
-    let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch };
+    let policy = route.methods.as_ref().and_then(|methods| methods.retry_policy(call.method()));
+    let (cluster, metrics) = (&route.upstream.cluster, &local.metrics);
+    let claim = policy.map(|_| Box::new(Claim::new(cluster.clone(), metrics.clone())));
+    let retry = policy.map(|policy| Box::new(Retry::new(policy.clone(), cluster.clone(), metrics.clone())));
+    let mut body = Body::new(stream, pump, claim);
+    let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch, retry };
     let attempted = attempts(local, route, &mut parties).await;
     let (messages, bytes) = parties.body.traffic();
     parties.notes.messages_in = messages;
@@ -135,29 +147,61 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     attempted
 }
 
-/// Attempts until one of them has been processed, or none can be.
+/// Attempts until one of them is the last.
 async fn attempts(local: &Local, route: &RouteTarget, parties: &mut Parties<'_, '_>) -> Attempted {
     let mut tried = Vec::new();
     parties.notes.is_judged = route.upstream.cluster.outliers.is_some();
+    let mut unprocessed = 0;
     loop {
-        let lease = match lease(route, parties, &mut tried).await {
-            Ok(lease) => lease,
-            Err(end) => return Attempted { end, at_boundary: true },
+        let (endpoint, attempted) = match lease(route, parties, &mut tried).await {
+            Ok(lease) => {
+                let pool = lease.pool.clone();
+                let attempted = exchange::attempt(parties, lease).await;
+                if parties.notes.is_judged {
+                    judge::tell(&pool, &attempted.end, parties);
+                }
+                (Some(pool.endpoint.id), attempted)
+            }
+            Err(end) => (None, Attempted { end, at_boundary: true }),
         };
-        let pool = lease.pool.clone();
-        let attempted = exchange::attempt(parties, lease).await;
-        if parties.notes.is_judged {
-            judge::tell(&pool, &attempted.end, parties);
+        if matches!(attempted.end, End::Unprocessed) {
+            unprocessed += 1;
+            if parties.body.can_be_sent_again() && unprocessed < MOST_ATTEMPTS {
+                local.metrics.transparent_retries[route.cluster].add(1);
+                tried.extend(endpoint);
+                continue;
+            }
         }
-        let again = matches!(attempted.end, End::Unprocessed)
-            && parties.body.can_be_sent_again()
-            && parties.notes.attempts < MOST_ATTEMPTS;
-        if !again {
-            return attempted;
+        let Some(wait) = next_attempt(parties, endpoint.is_some(), &attempted.end) else { return attempted };
+        if let Err(interrupt) = parties.watch.or(parties.client, sleep(wait)).await {
+            return Attempted { end: End::Interrupted(interrupt), at_boundary: true };
         }
-        local.metrics.transparent_retries[route.cluster].add(1);
-        tried.push(pool.endpoint.id);
+        unprocessed = 0;
+        match endpoint {
+            Some(endpoint) => tried.push(endpoint),
+            // None could be connected to: that may have changed.
+            None => tried.clear(),
+        }
     }
+}
+
+/// How long the call's policy waits before it makes the call again; `None` when it does not. `was_sent` is false where no
+/// backend could be had.
+fn next_attempt(parties: &mut Parties<'_, '_>, was_sent: bool, end: &End) -> Option<Duration> {
+    let circumstances = parties.circumstances();
+    let retry = parties.retry.as_mut()?;
+    let failure = match end {
+        End::Again(wait) => return Some(*wait),
+        End::Unprocessed => Failure::of(Code::Unavailable),
+        End::Local(status) if !was_sent => Failure::of(status.code),
+        _ => {
+            if let Some(code) = end.told_by_backend() {
+                retry.settle(code);
+            }
+            return None;
+        }
+    };
+    retry.grant(failure, circumstances)
 }
 
 /// A stream to a backend. An endpoint that refused this call is asked again only when there is no other.
@@ -214,6 +258,8 @@ async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, att
             let Shed { status, pushback } = *shed;
             reply_after(record, client, &status, Ending::Gateway, pushback);
         }
+        // Never the last: it would be a mistake in `attempts`.
+        End::Again(_) => reply(record, client, &Status::new(Code::Internal, "an attempt is missing"), Ending::Gateway),
         End::Interrupted(interrupt) if interrupt.is_the_gateways() => {
             let status = interrupt.status();
             end_early(record, client, watch, at_boundary, &status, interrupt.ending()).await;

@@ -7,6 +7,7 @@ mod endpoint;
 mod hashing;
 pub(crate) mod health;
 pub(crate) mod outlier;
+pub(crate) mod retries;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use breaker::Breaker;
 pub(crate) use endpoint::Endpoint;
 use health::CheckCounts;
 use outlier::{Ejection, Outliers, Verdict};
+use retries::Retries;
 
 /// A cluster of the plan, and who is in it now.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Cluster {
     /// Its place in the plan.
     pub(crate) index: usize,
     pub(crate) plan: plan::Cluster,
+    /// What its retries share, whichever worker makes them.
+    pub(crate) retries: Retries,
     workers: usize,
     members: ArcSwap<Members>,
     /// Counts the changes of `members`, so that a worker sees with one load that its snapshot still holds.
@@ -69,6 +73,7 @@ impl Cluster {
         Cluster {
             index,
             breaker: plan.circuit_breakers.map(Breaker::new),
+            retries: Retries::new(&plan),
             workers,
             members: ArcSwap::from_pointee(members),
             version: AtomicU64::new(1),

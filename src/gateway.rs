@@ -98,6 +98,9 @@ impl Gateway {
         let parts = Parts { plan: plan.clone(), clusters: clusters.clone(), access_log: sender };
         let handles = (0..workers).map(|index| Handle::start(index, parts.clone())).collect::<io::Result<Vec<_>>>();
         let handles = Arc::new(handles.map_err(StartError::Worker)?);
+        for cluster in &clusters {
+            cluster.retries.watch(handles.iter().map(|worker| worker.metrics.clone()));
+        }
 
         let state = Arc::new(State { plan, clusters, workers: handles.clone(), draining: AtomicBool::new(false) });
         let admin = admin_socket.as_ref().map(|(_, address)| *address);

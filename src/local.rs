@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::access_log::{Appender, Sender};
 use crate::chain::Chain;
 use crate::cluster::Cluster;
-use crate::config::plan::{self, Plan};
+use crate::config::plan::{self, MethodConfig, Plan, RetryPolicy, ServiceConfig};
 use crate::drain::Signal;
 use crate::metrics::WorkerMetrics;
 use crate::route::Router;
@@ -39,6 +40,15 @@ pub(crate) struct RouteTarget {
     pub(crate) timeouts: plan::Timeouts,
     pub(crate) chain: Rc<Chain>,
     pub(crate) upstream: Rc<Upstream>,
+    /// What holds for some of its calls; `None` where nothing does.
+    pub(crate) methods: Option<Methods>,
+}
+
+/// What a route and its cluster say of a method's calls.
+pub(crate) struct Methods {
+    /// The route's policy, or the cluster's.
+    retry_policy: Option<Arc<RetryPolicy>>,
+    service_config: Option<Arc<ServiceConfig>>,
 }
 
 /// What every worker is made from.
@@ -80,10 +90,33 @@ impl Listener {
                 timeouts: route.timeouts,
                 chain: chain.clone(),
                 upstream: upstreams[route.cluster].clone(),
+                methods: Methods::new(route, &upstreams[route.cluster].cluster.plan),
             };
             (route.clone(), Rc::new(target))
         });
         let router = Router::new(routes);
         Listener { index, plan, router }
+    }
+}
+
+impl Methods {
+    fn new(route: &plan::Route, cluster: &plan::Cluster) -> Option<Methods> {
+        let retry_policy = route.retry_policy.as_ref().or(cluster.retry_policy.as_ref()).cloned();
+        let service_config = cluster.service_config.clone();
+        (retry_policy.is_some() || service_config.is_some()).then_some(Methods { retry_policy, service_config })
+    }
+
+    /// When a call of this method is made again.
+    pub(crate) fn retry_policy(&self, path: &str) -> Option<&Arc<RetryPolicy>> {
+        self.retry_policy.as_ref().or_else(|| self.config(path)?.retry_policy.as_ref())
+    }
+
+    /// What a call of this method may take at most.
+    pub(crate) fn timeout(&self, path: &str) -> Option<Duration> {
+        self.config(path)?.timeout
+    }
+
+    fn config(&self, path: &str) -> Option<&MethodConfig> {
+        self.service_config.as_ref()?.method(path)
     }
 }

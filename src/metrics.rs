@@ -19,6 +19,35 @@ pub(crate) const DURATION_BOUNDS: [u64; 18] = [
 /// What comes to a gRPC port by mistake.
 pub(crate) const FOREIGN: [&str; 3] = ["tls", "http1", "other"];
 
+/// Why a call was not made again although its policy would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It has had as many attempts as the policy allows.
+    Attempts,
+    /// More has been sent than is kept.
+    Buffer,
+    /// The cluster has too many retries under way.
+    Budget,
+    /// The deadline would end it before its wait is over.
+    Deadline,
+    /// The backend said no.
+    Pushback,
+    /// Too many attempts fail.
+    Throttled,
+}
+
+impl Denied {
+    /// Every reason, by its place, with its name in metrics.
+    pub(crate) const ALL: [(Denied, &str); 6] = [
+        (Denied::Attempts, "attempts"),
+        (Denied::Buffer, "buffer"),
+        (Denied::Budget, "budget"),
+        (Denied::Deadline, "deadline"),
+        (Denied::Pushback, "pushback"),
+        (Denied::Throttled, "throttled"),
+    ];
+}
+
 /// A number that one thread writes and others may read.
 #[derive(Debug, Default)]
 pub(crate) struct Cell(AtomicU64);
@@ -58,6 +87,12 @@ pub(crate) struct WorkerMetrics {
     foreign_connections: Vec<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Vec<Cell>,
+    /// Attempts that a retry policy made again, for each cluster.
+    pub(crate) retries: Vec<Cell>,
+    /// Failures that a policy would have made again, for each cluster and reason of [`Denied`].
+    denied_retries: Vec<Cell>,
+    /// Calls that sent more than is kept for another attempt, for each cluster.
+    pub(crate) retry_buffer_overflows: Vec<Cell>,
     /// Calls that wait for a stream to a backend, for each cluster.
     pub(crate) calls_waiting: Vec<Cell>,
     /// Connects that failed, for each cluster.
@@ -79,10 +114,10 @@ pub(crate) struct WorkerMetrics {
 pub(crate) struct CallMetrics {
     /// Calls that ended, by status.
     pub(crate) ended: [Cell; 17],
-    /// Calls by duration: one for each bound and one for what is above.
-    pub(crate) durations: [Cell; DURATION_BOUNDS.len() + 1],
-    /// Sum of durations, in microseconds.
-    pub(crate) duration_sum: Cell,
+    /// How long they took.
+    pub(crate) durations: Times,
+    /// How long those that came with a deadline had left.
+    pub(crate) deadlines: Times,
     /// Messages from clients.
     pub(crate) messages_in: Cell,
     /// Messages to clients.
@@ -91,6 +126,15 @@ pub(crate) struct CallMetrics {
     pub(crate) bytes_in: Cell,
     /// Bytes of DATA to clients.
     pub(crate) bytes_out: Cell,
+}
+
+/// Durations, counted by [`DURATION_BOUNDS`].
+#[derive(Debug, Default)]
+pub(crate) struct Times {
+    /// One for each bound and one for what is above.
+    pub(crate) counts: [Cell; DURATION_BOUNDS.len() + 1],
+    /// Their sum, in microseconds.
+    pub(crate) sum: Cell,
 }
 
 impl WorkerMetrics {
@@ -105,6 +149,9 @@ impl WorkerMetrics {
             abusive_connections: cells(listeners),
             foreign_connections: cells(listeners * FOREIGN.len()),
             transparent_retries: cells(clusters),
+            retries: cells(clusters),
+            denied_retries: cells(clusters * Denied::ALL.len()),
+            retry_buffer_overflows: cells(clusters),
             calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
             timed_out: cells(clusters * Limit::ALL.len()),
@@ -158,6 +205,11 @@ impl WorkerMetrics {
         &self.tls_failures[cluster * Reason::LABELS.len() + reason]
     }
 
+    /// The counter of failures that were not made again for one reason.
+    pub(crate) fn denied_retries(&self, cluster: usize, denied: Denied) -> &Cell {
+        &self.denied_retries[cluster * Denied::ALL.len() + denied as usize]
+    }
+
     /// Calls in flight altogether.
     pub(crate) fn all_in_flight(&self) -> u64 {
         self.in_flight.iter().map(Cell::get).sum()
@@ -168,8 +220,19 @@ impl CallMetrics {
     /// Counts the end of a call.
     pub(crate) fn ended(&self, status: Code, took: Duration) {
         self.ended[usize::from(status.number())].add(1);
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.durations[DURATION_BOUNDS.partition_point(|bound| *bound < micros)].add(1);
-        self.duration_sum.add(micros);
+        self.durations.count(took);
+    }
+
+    /// Counts a call that came with a deadline, and what was left until then.
+    pub(crate) fn arrived(&self, left: Duration) {
+        self.deadlines.count(left);
+    }
+}
+
+impl Times {
+    fn count(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.counts[DURATION_BOUNDS.partition_point(|bound| *bound < micros)].add(1);
+        self.sum.add(micros);
     }
 }

@@ -153,6 +153,7 @@ mod tests {
             headers,
             cluster: 0,
             timeouts: Default::default(),
+            retry_policy: None,
         }
     }
 

@@ -10,7 +10,7 @@ use super::State;
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
 use crate::config::plan::Node;
-use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, FOREIGN, WorkerMetrics};
+use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, Denied, FOREIGN, Times, WorkerMetrics};
 use crate::tls::Reason;
 
 /// The whole page.
@@ -22,6 +22,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
     let families = [
         calls(state),
         durations(state),
+        deadlines(state),
         messages(state),
         bytes(state),
         in_flight(state),
@@ -33,6 +34,10 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         connect_failures(state),
         tls_failures(state),
         transparent_retries(state),
+        retries(state),
+        denied_retries(state),
+        retry_buffer_overflows(state),
+        retry_buffer_bytes(state),
         timed_out(state),
         shed(state),
         endpoints::healthy(state),
@@ -73,25 +78,34 @@ fn calls(state: &State) -> MetricFamily {
 
 fn durations(state: &State) -> MetricFamily {
     let help = "Time from a call's headers to its end, in seconds.";
-    let mut family = family("weir_call_duration_seconds", help, MetricType::HISTOGRAM);
+    by_time(state, "weir_call_duration_seconds", help, |calls| &calls.durations)
+}
+
+fn deadlines(state: &State) -> MetricFamily {
+    let help = "What a call's deadline left it when it came, in seconds; only calls with a deadline.";
+    by_time(state, "weir_call_deadline_seconds", help, |calls| &calls.deadlines)
+}
+
+fn by_time(state: &State, name: &str, help: &str, times: fn(&CallMetrics) -> &Times) -> MetricFamily {
+    let mut family = family(name, help, MetricType::HISTOGRAM);
     each_pair(state, |listener, cluster, fold| {
         let mut histogram = Histogram::default();
         let mut buckets = Vec::with_capacity(DURATION_BOUNDS.len());
         let mut sum = 0;
         for (at, bound) in DURATION_BOUNDS.iter().enumerate() {
-            sum += fold(&|calls| &calls.durations[at]);
+            sum += fold(&|calls| &times(calls).counts[at]);
             let mut bucket = Bucket::default();
             bucket.set_upper_bound(*bound as f64 / 1e6);
             bucket.set_cumulative_count(sum);
             buckets.push(bucket);
         }
-        sum += fold(&|calls| &calls.durations[DURATION_BOUNDS.len()]);
+        sum += fold(&|calls| &times(calls).counts[DURATION_BOUNDS.len()]);
         if sum == 0 {
             return;
         }
         histogram.set_bucket(buckets);
         histogram.set_sample_count(sum);
-        histogram.set_sample_sum(fold(&|calls| &calls.duration_sum) as f64 / 1e6);
+        histogram.set_sample_sum(fold(&|calls| &times(calls).sum) as f64 / 1e6);
         let mut metric = labelled(&[("listener", listener), ("cluster", cluster)]);
         metric.set_histogram(histogram);
         family.mut_metric().push(metric);
@@ -216,6 +230,41 @@ fn timed_out(state: &State) -> MetricFamily {
             let value = sum(state, |metrics| metrics.timed_out(cluster.index, limit));
             family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("limit", limit.key())], value));
         }
+    }
+    family
+}
+
+fn retries(state: &State) -> MetricFamily {
+    let help = "Attempts that failed and that a retry policy made again.";
+    by_cluster(state, "weir_retries_total", help, MetricType::COUNTER, |metrics, index| &metrics.retries[index])
+}
+
+fn denied_retries(state: &State) -> MetricFamily {
+    let help = "Failures that a retry policy would have made again, by what denied it.";
+    let mut family = family("weir_retries_denied_total", help, MetricType::COUNTER);
+    for cluster in &state.clusters {
+        for (denied, reason) in Denied::ALL {
+            let labels = [("cluster", &*cluster.plan.name), ("reason", reason)];
+            let value = sum(state, |metrics| metrics.denied_retries(cluster.index, denied));
+            family.mut_metric().push(counter(&labels, value));
+        }
+    }
+    family
+}
+
+fn retry_buffer_overflows(state: &State) -> MetricFamily {
+    let help = "Calls that could not be made again because they had sent more than is kept.";
+    by_cluster(state, "weir_retry_buffer_overflows_total", help, MetricType::COUNTER, |metrics, index| {
+        &metrics.retry_buffer_overflows[index]
+    })
+}
+
+fn retry_buffer_bytes(state: &State) -> MetricFamily {
+    let help = "Bytes of requests that are kept for another attempt.";
+    let mut family = family("weir_retry_buffer_bytes", help, MetricType::GAUGE);
+    for cluster in &state.clusters {
+        let value = cluster.retries.buffered() as u64;
+        family.mut_metric().push(gauge(&[("cluster", &cluster.plan.name)], value));
     }
     family
 }

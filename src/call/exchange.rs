@@ -9,7 +9,8 @@ use std::time::Duration;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use tokio::time::{Instant, Sleep, sleep};
 use weir_filter::{Call, Code, Direction, Needs, Status};
 
@@ -19,7 +20,8 @@ use super::message::TooLarge;
 use super::pump::{Pump, Pumped};
 use super::record::Notes;
 use super::rejection::Rejection;
-use super::replay::Replay;
+use super::replay::{Claim, Replay};
+use super::retry::{PREVIOUS_ATTEMPTS, Retry};
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
 use crate::cluster::breaker::Kind;
@@ -27,6 +29,8 @@ use crate::config::plan;
 use crate::io::{Queue, Queued};
 use crate::status;
 use crate::upstream::{Lease, Shed};
+
+mod uncommitted;
 
 /// A call that the gateway ends in the middle of a message waits this long for the rest of it: half of what the process waits for
 /// its calls' last words.
@@ -50,12 +54,26 @@ pub(crate) enum End {
     Lost,
     /// No backend has processed the request; it may be sent again.
     Unprocessed,
+    /// The backend failed, and the call's policy makes it again after this time.
+    Again(Duration),
     /// The gateway ends the call with this status.
     Local(Status),
     /// A circuit breaker is open.
     Shed(Box<Shed>),
     /// Something outside ended the call.
     Interrupted(Interrupt),
+}
+
+impl End {
+    /// What the client makes of the backend's end; `None` where somebody else ended the call.
+    pub(crate) fn told_by_backend(&self) -> Option<Code> {
+        match self {
+            End::Complete(code) => Some(*code),
+            End::Reset(reason) => Some(status::of_reset(*reason)),
+            End::Lost => Some(Code::Unavailable),
+            End::Unprocessed | End::Again(_) | End::Local(_) | End::Shed(_) | End::Interrupted(_) => None,
+        }
+    }
 }
 
 /// The parts of a call that all of its attempts share.
@@ -67,6 +85,8 @@ pub(crate) struct Parties<'a, 'm> {
     pub(crate) client: &'m mut Client,
     pub(crate) body: &'m mut Body<'a>,
     pub(crate) watch: &'m mut Watch,
+    /// What makes the call again if it fails; `None` without a policy.
+    pub(crate) retry: Option<Box<Retry>>,
 }
 
 /// The request's stream from the client, and what was sent of it.
@@ -112,9 +132,9 @@ pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Atte
 }
 
 impl<'a> Body<'a> {
-    pub(crate) fn new(stream: &'a mut RecvStream, pump: Pump<'a>) -> Body<'a> {
+    pub(crate) fn new(stream: &'a mut RecvStream, pump: Pump<'a>, claim: Option<Box<Claim>>) -> Body<'a> {
         let ended = stream.is_end_stream();
-        Body { stream, pump, replay: Replay::default(), ended, refusal: None }
+        Body { stream, pump, replay: Replay::new(claim), ended, refusal: None }
     }
 
     /// True while another attempt could send all that was sent so far.
@@ -192,6 +212,11 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         {
             return Poll::Ready(end);
         }
+        if self.parties.retry.is_some()
+            && let Poll::Ready(end) = self.poll_timeout(cx)
+        {
+            return Poll::Ready(end);
+        }
         let Parties { watch, client, body, .. } = &mut *self.parties;
         watch.moved(|| body.pump.bytes + self.to_client.bytes);
         let interrupt = ready!(watch.poll(client, cx));
@@ -258,12 +283,22 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
                 Err(error) => return Poll::Ready(self.failed(&error)),
             }
         }
+        if self.parties.retry.as_ref().is_some_and(|retry| retry.is_holding())
+            && let Some(end) = ready!(self.poll_held(cx))
+        {
+            return Poll::Ready(end);
+        }
         let (Some(response), Some((sink, queue))) = (&mut self.response, self.parties.client.sink()) else {
             return Poll::Ready(self.client_left(cx));
         };
         let notes = &mut *self.parties.notes;
         let pumped = ready!(self.to_client.poll(cx, response, sink, queue, |_| notes.message_sent()));
-        Poll::Ready(match pumped {
+        Poll::Ready(self.ended(pumped, cx))
+    }
+
+    /// What the end of the response means for the call.
+    fn ended(&mut self, pumped: Pumped, cx: &mut Context<'_>) -> End {
+        match pumped {
             // Without trailers a client goes by the HTTP status.
             Pumped::Ended => End::Complete(status::of_http(self.http_status)),
             Pumped::Trailers(trailers) => self.end_response(trailers),
@@ -272,7 +307,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             Pumped::SinkClosed => self.client_left(cx),
             Pumped::TooLarge(too_large) => End::Local(too_large.status("max_send_message_size")),
             Pumped::Rejected(status) => End::Local(status),
-        })
+        }
     }
 
     /// The client's stream takes no more: it has left.
@@ -283,11 +318,24 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         })
     }
 
-    /// Hands the response's head on, and the end of the call where that is all.
     fn begin_response(&mut self, response: Response<RecvStream>) -> Option<End> {
-        self.parties.body.replay.end();
-        let (mut head, body) = response.into_parts();
+        let (head, body) = response.into_parts();
         let trailers_only = body.is_end_stream();
+        self.response = Some(body);
+        if self.parties.retry.is_some() {
+            self.judge_head(head, trailers_only)
+        } else {
+            self.hand_on_head(head, trailers_only)
+        }
+    }
+
+    /// Hands the response's head on, and the end of the call where that is all. No other attempt can follow.
+    fn hand_on_head(&mut self, mut head: Parts, trailers_only: bool) -> Option<End> {
+        self.parties.body.replay.end();
+        if let Some(retry) = &mut self.parties.retry {
+            retry.commit();
+            count_attempts(retry.previous(), &mut head.headers);
+        }
         if trailers_only || head.status != StatusCode::OK {
             self.parties.notes.heard(&head.headers);
         }
@@ -307,9 +355,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let mut answer = Response::new(());
         *answer.status_mut() = head.status;
         *answer.headers_mut() = head.headers;
-        let sent = self.parties.client.send_head(answer, trailers_only);
-        self.response = Some(body);
-        match sent {
+        match self.parties.client.send_head(answer, trailers_only) {
             Err(error) if Rejection::of(&error) == Rejection::Malformed => Some(malformed("response", &error)),
             // The client has left: how, is asked where its stream is needed next.
             Err(_) => None,
@@ -338,6 +384,11 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             return End::Unprocessed;
         }
         self.parties.notes.upstream_status = reset.map(status::of_reset);
+        if self.parties.retry.is_some()
+            && let Some(end) = self.again_or_commit(reset.map_or(Code::Unavailable, status::of_reset))
+        {
+            return end;
+        }
         match reset {
             Some(reason) => End::Reset(reason),
             None => End::Lost,
@@ -371,6 +422,8 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
                 self.hand_on_messages();
                 self.up.send_reset(Reason::CANCEL);
             }
+            // Where the backend has ended the stream too, nothing leaves.
+            End::Again(_) => self.up.send_reset(Reason::CANCEL),
             _ => {}
         }
         Attempted { end, at_boundary: self.to_client.at_boundary() }
@@ -409,8 +462,20 @@ fn request_head(parties: &Parties<'_, '_>) -> Request<()> {
     if parties.chain.needs(Needs::REQUEST_MESSAGES) {
         metadata.remove(CONTENT_LENGTH);
     }
+    if let Some(retry) = &parties.retry {
+        count_attempts(retry.previous(), &mut metadata);
+    }
     *request.headers_mut() = metadata;
     request
+}
+
+/// Adds attempts to those that somebody else has counted, a client of its own retries or another gateway. The first attempt
+/// is not told of (gRFC A6, "Exposed Retry Metadata").
+fn count_attempts(attempts: u32, metadata: &mut HeaderMap) {
+    if attempts > 0 {
+        let told = metadata.get(PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+        metadata.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(told.unwrap_or(0).saturating_add(attempts)));
+    }
 }
 
 impl TooLarge {

@@ -29,6 +29,11 @@ fn verdict(outliers: &Outliers, end: &End, parties: &Parties<'_, '_>) -> Option<
         // A filter may have changed what the client makes of it.
         End::Complete(code) => Some(outliers.of_status(parties.notes.upstream_status.unwrap_or(*code))),
         End::Reset(_) | End::Lost => Some(Verdict::GatewayFailure),
+        // The call goes on; this attempt at it has failed, with what the backend said or without a word.
+        End::Again(_) => Some(match parties.notes.upstream_status {
+            Some(code) => outliers.of_status(code),
+            None => Verdict::GatewayFailure,
+        }),
         // The client waited as long as it could, and nothing came. A backend that hangs can be told by nothing else.
         End::Interrupted(interrupt) if !parties.client.has_begun() && has_waited(*interrupt, parties) => {
             Some(Verdict::GatewayFailure)

@@ -105,6 +105,22 @@ impl<'a> Pump<'a> {
         poll_end(cx, source, &mut far)
     }
 
+    /// Takes a chunk that was read before there was a far side.
+    pub(crate) fn begin_with(
+        &mut self,
+        chunk: Bytes,
+        source: &mut RecvStream,
+        sink: &mut SendStream<Queued>,
+        queue: &Rc<Queue>,
+        sent: impl FnMut(&Bytes),
+    ) -> Option<Pumped> {
+        if self.inspect.is_some() {
+            self.look_into(&chunk);
+            return None;
+        }
+        self.take(chunk, source, &mut FarSide { sink, queue, sent })
+    }
+
     /// The same with filters in between, which get whole messages. The window of a message that is not whole opens as it
     /// comes; all that waits behind it is within one window.
     fn poll_inspected<F: FnMut(&Bytes)>(
@@ -113,8 +129,8 @@ impl<'a> Pump<'a> {
         source: &mut RecvStream,
         far: &mut FarSide<'_, F>,
     ) -> Poll<Pumped> {
-        let Some(inspect) = &mut self.inspect else { return Poll::Pending };
         loop {
+            let Some(inspect) = &mut self.inspect else { return Poll::Pending };
             let handed_on = match inspect.poll(cx, source, far) {
                 Poll::Ready(Ok(true)) => true,
                 Poll::Ready(Ok(false)) => return Poll::Ready(Pumped::SinkClosed),
@@ -125,20 +141,24 @@ impl<'a> Pump<'a> {
                 return if handed_on { inspect.finish(cx, source, far) } else { Poll::Pending };
             }
             match source.poll_data(cx) {
-                Poll::Ready(Some(Ok(chunk))) => {
-                    self.bytes += chunk.len() as u64;
-                    match self.follow.pass(&chunk) {
-                        Ok(()) => inspect.push(&chunk),
-                        Err(too_large) => {
-                            inspect.push(&chunk[..too_large.before.unwrap_or(0)]);
-                            inspect.end(Last::TooLarge(too_large));
-                        }
-                    }
-                }
+                Poll::Ready(Some(Ok(chunk))) => self.look_into(&chunk),
                 Poll::Ready(Some(Err(error))) => inspect.end(Last::Failed(error)),
                 Poll::Ready(None) => inspect.end(Last::End),
                 Poll::Pending if inspect.send_out(source, far) => return Poll::Pending,
                 Poll::Pending => return Poll::Ready(Pumped::SinkClosed),
+            }
+        }
+    }
+
+    /// Gives a chunk to the filters.
+    fn look_into(&mut self, chunk: &Bytes) {
+        let Some(inspect) = &mut self.inspect else { return };
+        self.bytes += chunk.len() as u64;
+        match self.follow.pass(chunk) {
+            Ok(()) => inspect.push(chunk),
+            Err(too_large) => {
+                inspect.push(&chunk[..too_large.before.unwrap_or(0)]);
+                inspect.end(Last::TooLarge(too_large));
             }
         }
     }

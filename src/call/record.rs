@@ -55,7 +55,11 @@ impl Notes {
     /// An attempt at this endpoint begins.
     pub(crate) fn attempt(&mut self, endpoint: &Arc<str>) {
         self.attempts += 1;
+        self.upstream_status = None;
         if self.is_logged {
+            // What an earlier attempt heard is not how the call ended.
+            self.upstream_status = None;
+            self.upstream_message = None;
             self.endpoint = Some(endpoint.clone());
         }
     }

@@ -1,8 +1,13 @@
-//! What has been sent of a request, kept for a second attempt until the response begins.
+//! What has been sent of a request, kept for another attempt until the response begins.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Beyond this a call gets no second attempt. Most unary requests and the start of every stream fit.
+use crate::cluster::Cluster;
+use crate::metrics::WorkerMetrics;
+
+/// Beyond this a call without a retry policy gets no second attempt. Most unary requests and the start of every stream fit.
 const LIMIT: usize = 64 * 1024;
 
 /// The DATA of a request so far, as shared slices.
@@ -13,16 +18,34 @@ pub(crate) struct Replay {
     more: Vec<Bytes>,
     size: usize,
     over: bool,
+    /// What bounds it where the call has a retry policy.
+    claim: Option<Box<Claim>>,
+}
+
+/// A call's part of what its cluster keeps.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    cluster: Arc<Cluster>,
+    metrics: Arc<WorkerMetrics>,
+    kept: usize,
 }
 
 impl Replay {
+    pub(crate) fn new(claim: Option<Box<Claim>>) -> Replay {
+        Replay { claim, ..Replay::default() }
+    }
+
     /// Keeps a chunk that is about to be sent.
     pub(crate) fn keep(&mut self, chunk: &Bytes) {
         if self.over || chunk.is_empty() {
             return;
         }
         self.size += chunk.len();
-        if self.size > LIMIT {
+        let fits = match &mut self.claim {
+            None => self.size <= LIMIT,
+            Some(claim) => claim.take(chunk.len()),
+        };
+        if !fits {
             self.end();
         } else if self.first.is_none() {
             self.first = Some(chunk.clone());
@@ -44,6 +67,29 @@ impl Replay {
     /// The chunks in their order.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &Bytes> {
         self.first.iter().chain(&self.more)
+    }
+}
+
+impl Claim {
+    pub(crate) fn new(cluster: Arc<Cluster>, metrics: Arc<WorkerMetrics>) -> Claim {
+        Claim { cluster, metrics, kept: 0 }
+    }
+
+    /// Takes room for more. False when there is none, and then the call goes on without.
+    fn take(&mut self, bytes: usize) -> bool {
+        let within = self.kept + bytes <= self.cluster.plan.retry_buffer.per_call;
+        if within && self.cluster.retries.keep(bytes) {
+            self.kept += bytes;
+            return true;
+        }
+        self.metrics.retry_buffer_overflows[self.cluster.index].add(1);
+        false
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.cluster.retries.release(self.kept);
     }
 }
 

@@ -3,7 +3,8 @@
 //! A rule that is broken is recorded and the checking goes on with a stand-in, so that one run shows every error. The
 //! plan that comes of it is only good when nothing was recorded; [`load_text`](super::load_text) sees to that.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,8 +34,10 @@ mod outlier;
 mod pattern;
 mod process;
 mod proxy;
+mod retry;
 mod route;
 mod scope;
+mod service_config;
 mod tls;
 mod value;
 
@@ -58,6 +61,8 @@ struct Checker<'c, 'n> {
     bound: Bound,
     /// The CA certificates of the system, or why there are none.
     system_roots: OnceCell<Result<Arc<RootCertStore>, String>>,
+    /// Clusters to which a route with a retry policy leads.
+    retried: RefCell<HashSet<usize>>,
 }
 
 impl Checker<'_, '_> {
@@ -100,6 +105,7 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
         proxies: ProxySettings::default(),
         bound: Bound::default(),
         system_roots: OnceCell::new(),
+        retried: RefCell::default(),
     };
     let top = Scope::new(root, "the file");
     let resources = checker.required(file.static_resources.as_ref(), "static_resources", &top);

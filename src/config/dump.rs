@@ -9,7 +9,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, Listener,
-    NamedFilter, Node, Plan, Rest, Route, Segment, Timeouts, Tls, UpstreamHttp2,
+    NamedFilter, Node, Plan, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls,
+    UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -177,7 +178,7 @@ fn route(route: &Route, clusters: &[Cluster]) -> Value {
     map([
         ("id", some(&*route.id)),
         ("match", Some(map([(key, some(path)), ("headers", headers)]))),
-        ("route", Some(action(cluster, route.timeouts))),
+        ("route", Some(action(cluster, route))),
     ])
 }
 
@@ -197,12 +198,14 @@ fn circuit_breakers(breakers: &CircuitBreakers) -> Value {
     ])
 }
 
-fn action(cluster: &str, timeouts: Timeouts) -> Value {
+fn action(cluster: &str, route: &Route) -> Value {
+    let timeouts = route.timeouts;
     map([
         ("cluster", some(cluster)),
         ("timeout", time(timeouts.call.unwrap_or_default())),
         ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
         ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
+        ("retry_policy", route.retry_policy.as_deref().map(retry_policy)),
     ])
 }
 
@@ -237,11 +240,51 @@ fn cluster(cluster: &Cluster) -> Value {
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("tls", cluster.tls.as_ref().map(tls)),
         ("http2", Some(upstream(&cluster.http2))),
+        ("retry_policy", cluster.retry_policy.as_deref().map(retry_policy)),
+        ("retry_throttling", cluster.retry_throttling.map(retry_throttling)),
+        ("retry_budget", cluster.retry_budget.map(retry_budget)),
+        ("retry_buffer", retry_buffer(cluster)),
+        ("service_config_file", service_config_file(cluster)),
         ("endpoints", list(&cluster.endpoints, endpoint)),
         ("health_checks", health::checks(&cluster.health_checks)),
         ("outlier_detection", cluster.outlier_detection.as_ref().map(health::outlier_detection)),
         ("healthy_panic_threshold", some(cluster.healthy_panic_threshold)),
     ])
+}
+
+fn retry_policy(policy: &RetryPolicy) -> Value {
+    let codes: Vec<&str> = policy.retryable.iter().map(weir_filter::Code::name).collect();
+    map([
+        ("max_attempts", some(policy.max_attempts)),
+        ("initial_backoff", time(policy.initial_backoff)),
+        ("max_backoff", time(policy.max_backoff)),
+        ("backoff_multiplier", some(policy.backoff_multiplier.as_f64())),
+        ("retryable_status_codes", list(&codes, |code| Value::from(*code))),
+        ("per_attempt_timeout", policy.per_attempt_timeout.and_then(time)),
+        ("hold_headers", time(policy.hold_headers)),
+    ])
+}
+
+fn retry_throttling(throttling: RetryThrottling) -> Value {
+    map([("max_tokens", some(throttling.max_tokens)), ("token_ratio", some(throttling.token_ratio.as_f64()))])
+}
+
+fn retry_budget(budget: RetryBudget) -> Value {
+    map([("percent", some(budget.percent)), ("min_concurrency", some(budget.min_concurrency))])
+}
+
+/// Where nothing is retried it would only be a key without an effect.
+fn retry_buffer(cluster: &Cluster) -> Option<Value> {
+    let retries = cluster.retry_policy.is_some() || cluster.service_config.is_some();
+    if !retries && cluster.retry_buffer == RetryBuffer::default() {
+        return None;
+    }
+    let RetryBuffer { per_call, per_cluster } = cluster.retry_buffer;
+    Some(map([("per_call", bytes(per_call as u64)), ("per_cluster", bytes(per_cluster as u64))]))
+}
+
+fn service_config_file(cluster: &Cluster) -> Option<Value> {
+    some(cluster.service_config.as_ref()?.file.display().to_string())
 }
 
 fn consistent(consistent: Consistent) -> Value {

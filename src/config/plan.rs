@@ -5,6 +5,7 @@
 
 mod breaker;
 mod health;
+mod retry;
 mod tls;
 
 use std::net::SocketAddr;
@@ -18,6 +19,9 @@ use weir_filter::Filter;
 
 pub use breaker::{Budget, CircuitBreakers};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
+pub use retry::{
+    MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig, StatusCodes, Thousandths,
+};
 pub use tls::Tls;
 
 /// A whole configuration.
@@ -134,6 +138,8 @@ pub struct Route {
     pub headers: Vec<HeaderMatch>,
     /// Index into [`Plan::clusters`].
     pub cluster: usize,
+    /// When its calls are made again; `None` leaves it to the cluster.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
     /// How long its calls may take.
     pub timeouts: Timeouts,
 }
@@ -221,6 +227,24 @@ pub struct Cluster {
     pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
     pub http2: UpstreamHttp2,
+    /// When calls are made again whose route does not say.
+    pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// The tokens that the file gives it; see [`Cluster::throttling`].
+    pub retry_throttling: Option<RetryThrottling>,
+    /// How many retries may be under way; `None` is any number.
+    pub retry_budget: Option<RetryBudget>,
+    /// How much is kept of calls that may be made again.
+    pub retry_buffer: RetryBuffer,
+    /// What a gRPC service config says of its methods.
+    pub service_config: Option<Arc<ServiceConfig>>,
+}
+
+impl Cluster {
+    /// The tokens that stop retries, whoever gave them.
+    #[must_use]
+    pub fn throttling(&self) -> Option<RetryThrottling> {
+        self.retry_throttling.or_else(|| self.service_config.as_ref()?.throttling)
+    }
 }
 
 /// How a cluster's endpoints are found.

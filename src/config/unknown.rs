@@ -23,7 +23,7 @@ const NOT_BUILT: &[(&str, &[&str])] = &[
     ("static_resources.listeners.filter_chains.filters.config.route_config.routes.match", &["regex"]),
     (
         "static_resources.listeners.filter_chains.filters.config.route_config.routes.route",
-        &["retry_policy", "weighted_clusters", "prefix_rewrite", "host_rewrite"],
+        &["weighted_clusters", "prefix_rewrite", "host_rewrite"],
     ),
 ];
 

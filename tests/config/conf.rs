@@ -23,12 +23,34 @@ fn every_example_loads() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "tls.yaml"] {
+    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "retries.yaml", "tls.yaml"] {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
     }
-    for name in names {
-        example(&name);
+    for name in names.iter().filter(|name| name.ends_with(".yaml")) {
+        example(name);
     }
+}
+
+#[test]
+fn the_example_of_retries_means_what_it_says() {
+    let plan = example("retries.yaml");
+    let [get, cart, all] = plan.listeners[0].routes.as_slice() else { panic!("three routes") };
+    let policy = get.retry_policy.as_ref().unwrap();
+    assert_eq!((policy.max_attempts, policy.per_attempt_timeout), (4, Some(Duration::from_millis(500))));
+    assert_eq!((policy.initial_backoff, policy.hold_headers), (Duration::from_millis(100), Duration::from_secs(1)));
+    assert_eq!(policy.retryable.iter().count(), 3);
+    assert!(cart.retry_policy.is_none() && all.retry_policy.is_none());
+    let [cart, orders] = plan.clusters.as_slice() else { panic!("two clusters") };
+    assert_eq!(cart.retry_policy.as_ref().unwrap().max_attempts, 2);
+    assert_eq!(cart.retry_budget.unwrap().percent, 20);
+    let config = orders.service_config.as_ref().unwrap();
+    let policy = |path| config.method(path).and_then(|method| method.retry_policy.as_ref()).map(|one| one.max_attempts);
+    assert_eq!(policy("/shop.Orders/Get"), Some(4));
+    assert_eq!(policy("/shop.Catalogue/List"), Some(4));
+    assert_eq!(policy("/shop.Orders/Put"), None);
+    assert_eq!(config.method("/shop.Orders/Put").unwrap().timeout, Some(Duration::from_secs(30)));
+    assert_eq!(orders.throttling().map(|throttling| throttling.max_tokens), Some(10));
+    assert_eq!(plan.notices, []);
 }
 
 #[test]
@@ -104,7 +126,7 @@ fn the_full_example_means_what_it_says() {
 /// What the admin listener prints is a configuration that means the same.
 #[test]
 fn a_plan_as_yaml_reads_back_as_the_same_plan() {
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "tls.yaml"] {
+    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "retries.yaml", "tls.yaml"] {
         let printed = example(name).to_yaml().unwrap();
         let again = load_text(&printed, "dump.yaml", &Registry::builtin(), &environment)
             .unwrap_or_else(|errors| panic!("{name}: {errors}"));

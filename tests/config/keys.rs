@@ -26,7 +26,7 @@ static_resources:
               route_config:
                 routes:
                   - match: {prefix: /a.B, headers: [{name: x-a, values: [b]}]}
-                    route: {cluster: orders}
+                    route: {cluster: orders, retry_policy: {max_attempts: 2, retryable_status_codes: [ABORTED]}}
               grpc_filters:
                 - name: dgp.filter.grpc.proxy
                   config: {}
@@ -35,6 +35,8 @@ static_resources:
       endpoints: [{socket_address: {address: 10.0.0.1, port: 50051}}]
       health_checks: [{protocol: grpc}]
       outlier_detection: {success_rate_stdev_factor: 1, failure_percentage_threshold: 1}
+      retry_policy: {max_attempts: 3, retryable_status_codes: [UNAVAILABLE]}
+      retry_throttling: {max_tokens: 10, token_ratio: 0.1}
 "#;
 
 /// The same under TLS.

@@ -120,7 +120,13 @@ fn kind(property: &Value, resolved: &Value, inner: &Value) -> String {
     if resolved["items"].is_object() {
         return if is(inner, "string") { "list of strings" } else { "list of mappings" }.to_owned();
     }
-    for (name, word) in [("integer", "number"), ("boolean", "boolean"), ("object", "mapping"), ("string", "string")] {
+    for (name, word) in [
+        ("integer", "number"),
+        ("number", "number"),
+        ("boolean", "boolean"),
+        ("object", "mapping"),
+        ("string", "string"),
+    ] {
         if is(resolved, name) {
             return word.to_owned();
         }
@@ -199,6 +205,9 @@ fn the_examples_fit_the_schema() {
     let root = schema();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
         let instance: Value = serde_yaml::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let mut faults = Vec::new();
         validate(&root, &root, &instance, "", &mut faults);
@@ -295,9 +304,10 @@ fn check_type(schema: &Value, instance: &Value, at: &str, faults: &mut Vec<Strin
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
+    let fits = |one: &Value| one == found || (one == "number" && found == "integer");
     let allowed = match &schema["type"] {
-        Value::String(one) => one == found,
-        Value::Array(many) => many.iter().any(|one| one == found),
+        one @ Value::String(_) => fits(one),
+        Value::Array(many) => many.iter().any(fits),
         _ => true,
     };
     if !allowed {

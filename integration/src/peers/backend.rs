@@ -241,7 +241,7 @@ async fn connection(socket: TcpStream, connected: Connected) {
 enum Verdict {
     Keep,
     /// It ends. Dropped before, the stream would be reset.
-    Disconnect(SendStream<Bytes>, RecvStream),
+    Disconnect(Option<SendStream<Bytes>>, RecvStream),
 }
 
 async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, shared: Arc<Shared>) -> Result<Verdict> {
@@ -260,15 +260,34 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
         respond.send_response(Response::builder().status(*shared.http_status.borrow()).body(())?, true)?;
         return Ok(Verdict::Keep);
     }
+    let previous = head
+        .headers
+        .get("grpc-previous-rpc-attempts")
+        .map_or(Ok(0), |value| value.to_str()?.parse().context("a number"))?;
     let script = match head.headers.get(DO) {
-        Some(value) => Script::parse(value.to_str()?)?,
+        Some(value) => Script::of_attempt(value.to_str()?, previous)?,
         None => shared.usual.borrow().clone().unwrap_or(Script::Echo),
     };
     let call = Call { path: head.uri.path().to_owned(), metadata: head.headers };
     shared.seen.send_modify(|seen| seen.calls.push(call));
-    if script == Script::Refuse {
-        respond.send_reset(Reason::REFUSED_STREAM);
-        return Ok(Verdict::Keep);
+    match script {
+        Script::Refuse => {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return Ok(Verdict::Keep);
+        }
+        Script::Abort(code) => {
+            respond.send_reset(code.into());
+            return Ok(Verdict::Keep);
+        }
+        Script::Drop => return Ok(Verdict::Disconnect(None, body)),
+        Script::Page(status) => {
+            let mut page = Response::new(());
+            *page.status_mut() = status.try_into()?;
+            page.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
+            respond.send_response(page, false)?.send_data(framed(b"page"), true)?;
+            return Ok(Verdict::Keep);
+        }
+        _ => {}
     }
     if script == Script::Silent {
         released(&shared, |cx| respond.poll_reset(cx)).await?;
@@ -276,7 +295,19 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
     let mut answer = Response::new(());
     answer.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     answer.headers_mut().insert(FROM, shared.from.clone());
-    if let Script::Status(code) = script {
+    if let Script::Status(code, pushback) = &script {
+        answer.headers_mut().extend(trailers(*code));
+        push_back(answer.headers_mut(), pushback.as_deref())?;
+        respond.send_response(answer, true)?;
+        return Ok(Verdict::Keep);
+    }
+    if let Script::Read(bytes, code) = script {
+        let mut read = 0;
+        while read < bytes {
+            let chunk = body.data().await.context("more of the request")??;
+            read += chunk.len();
+            body.flow_control().release_capacity(chunk.len())?;
+        }
         answer.headers_mut().extend(trailers(code));
         respond.send_response(answer, true)?;
         return Ok(Verdict::Keep);
@@ -299,13 +330,30 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
         }
         Script::Lose => {
             send(&mut stream, framed(b"one")).await?;
-            return Ok(Verdict::Disconnect(stream, body));
+            return Ok(Verdict::Disconnect(Some(stream), body));
         }
         Script::Tear => {
             send(&mut stream, framed(b"torn").slice(..7)).await?;
-            return Ok(Verdict::Disconnect(stream, body));
+            return Ok(Verdict::Disconnect(Some(stream), body));
         }
-        Script::Status(_) | Script::Refuse => bail!("answered above"),
+        Script::Late(code, pushback) => {
+            let mut trailers = trailers(code);
+            push_back(&mut trailers, pushback.as_deref())?;
+            // The headers travel by themselves.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            stream.send_trailers(trailers)?;
+            return Ok(Verdict::Keep);
+        }
+        Script::Fail(code) => {
+            send(&mut stream, framed(b"one")).await?;
+            stream.send_trailers(trailers(code))?;
+            return Ok(Verdict::Keep);
+        }
+        Script::Void => {
+            stream.send_data(Bytes::new(), true)?;
+            return Ok(Verdict::Keep);
+        }
+        _ => bail!("answered above"),
     }
     stream.send_trailers(trailers(0))?;
     Ok(Verdict::Keep)
@@ -326,6 +374,13 @@ fn trailers(code: u8) -> HeaderMap {
     }
     trailers.insert("x-trailer", HeaderValue::from_static("original"));
     trailers
+}
+
+fn push_back(trailers: &mut HeaderMap, pushback: Option<&str>) -> Result<()> {
+    if let Some(pushback) = pushback {
+        trailers.insert("grpc-retry-pushback-ms", HeaderValue::from_str(pushback)?);
+    }
+    Ok(())
 }
 
 /// Waits for the release, or for the end of the call.

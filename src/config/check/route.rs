@@ -1,6 +1,7 @@
 //! Rules for routes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -21,6 +22,7 @@ struct Action {
     cluster: usize,
     place: Place,
     timeouts: plan::Timeouts,
+    retry_policy: Option<Arc<plan::RetryPolicy>>,
 }
 
 impl Checker<'_, '_> {
@@ -59,16 +61,21 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(place, format!("two routes take the same calls: `{text}`"));
             self.error(error.label("the second").other(first, "the first"));
         }
-        let Action { cluster, place, timeouts } = action?;
-        Some((plan::Route { id: id.unwrap_or(text).into(), pattern, headers, cluster, timeouts }, place))
+        let Action { cluster, place, timeouts, retry_policy } = action?;
+        if retry_policy.is_some() {
+            self.retried.borrow_mut().insert(cluster);
+        }
+        let id = id.unwrap_or(text).into();
+        Some((plan::Route { id, pattern, headers, cluster, timeouts, retry_policy }, place))
     }
 
     fn action(&self, route: &Route, scope: &Scope) -> Option<Action> {
         let action = self.required(route.route.as_ref(), "route", scope)?;
         let value = action.value.as_ref()?;
         let timeouts = self.timeouts(value);
+        let retry_policy = self.retry_policy(value.retry_policy.as_ref(), scope);
         let (cluster, place) = self.route_cluster(value, &scope.key("route", action))?;
-        Some(Action { cluster, place, timeouts })
+        Some(Action { cluster, place, timeouts, retry_policy })
     }
 
     fn timeouts(&self, action: &RouteAction) -> plan::Timeouts {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::breaker::CircuitBreakers;
+use super::retry::{RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::tls::{Asked, ClusterTls};
 use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size};
 use crate::config::located::{At, Ignored};
@@ -62,6 +63,16 @@ pub(crate) struct Cluster {
     pub(crate) tls: Asked<ClusterTls>,
     /// HTTP/2 settings towards the backends.
     pub(crate) http2: Option<At<ClusterHttp2>>,
+    /// When a call that failed is made again. That of a route goes before.
+    pub(crate) retry_policy: Option<At<RetryPolicy>>,
+    /// Stops retries where most attempts fail.
+    pub(crate) retry_throttling: Option<At<RetryThrottling>>,
+    /// How many retries may be under way. Without this key as many as there are.
+    pub(crate) retry_budget: Option<At<RetryBudget>>,
+    /// How much of requests is kept for another attempt.
+    pub(crate) retry_buffer: Option<At<RetryBuffer>>,
+    /// A gRPC service config in JSON, which says the same by method, as gRPC's clients read it.
+    pub(crate) service_config_file: Option<At<String>>,
 }
 
 /// What a hashing policy hashes: one of the two.

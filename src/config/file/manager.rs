@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::retry::RetryPolicy;
 use super::value::Duration;
 use crate::config::located::{At, Ignored, Raw};
 
@@ -95,6 +96,8 @@ pub(crate) struct RouteAction {
     /// Ends a call in which no part of a message has come from either side for this long. `0s` is never.
     #[schemars(extend("default" = "0s"))]
     pub(crate) idle_timeout: Option<At<Duration>>,
+    /// When a call that failed is made again. It goes before that of the cluster, whole.
+    pub(crate) retry_policy: Option<At<RetryPolicy>>,
     /// No effect: a route to a cluster that does not exist is an error at start-up.
     pub(crate) cluster_not_found_response_code: Option<At<Ignored>>,
 }
