@@ -34,7 +34,7 @@ async fn after_a_call() -> Result<Gateway> {
         .root("access_log: {path: /dev/stdout}");
     let gateway = setup.start(1)?;
     let client = Client::connect(gateway.listener("grpc")?).await?;
-    ensure!(client.call(METHOD, &[]).await?.status() == Some(0));
+    ensure!(client.call(METHOD, &[("grpc-timeout", "1M")]).await?.status() == Some(0));
     Ok(gateway)
 }
 
