@@ -20,7 +20,7 @@ fn document(name: &str) -> Result<String> {
     fs::read_to_string(root().join("docs").join(name)).with_context(|| name.to_owned())
 }
 
-/// A gateway that has an access log and has served one call.
+/// A gateway that has an access log and has served one call, which had a deadline.
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
     let setup = Setup::to([backend.address])
@@ -29,7 +29,7 @@ async fn after_a_call() -> Result<Gateway> {
         .root("access_log: {path: /dev/stdout}");
     let gateway = setup.start(1)?;
     let client = Client::connect(gateway.listener("grpc")?).await?;
-    ensure!(client.call(METHOD, &[]).await?.status() == Some(0));
+    ensure!(client.call(METHOD, &[("grpc-timeout", "1M")]).await?.status() == Some(0));
     Ok(gateway)
 }
 
