@@ -18,6 +18,7 @@ mod watch;
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -26,8 +27,11 @@ use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, sleep};
 use weir_filter::{Code, Direction, Ending, Status};
 
+use crate::cluster::Cluster;
 use crate::cluster::balance::Question;
+use crate::config::plan::RetryPolicy;
 use crate::local::{Listener, Local, RouteTarget};
+use crate::metrics::WorkerMetrics;
 use crate::status;
 use crate::upstream::{Begun, Lease, Shed, Unavailable};
 pub(crate) use client::{Client, Shared};
@@ -84,8 +88,10 @@ pub(crate) fn take_on(
     if let Some(deadline) = deadline {
         local.metrics.calls(listener.index, Some(route.cluster)).arrived(deadline - arrived);
     }
-    let limit = route.methods.as_ref().and_then(|methods| methods.timeout(record.call.method()));
-    let deadline = limit.map(|limit| arrived + limit).into_iter().chain(deadline).min();
+    let deadline = match &route.methods {
+        None => deadline,
+        Some(methods) => methods.deadline(record.call.method(), arrived, deadline),
+    };
     record.routed(route.clone());
     Some(Serving { local: local.clone(), route, record, stream, client, deadline })
 }
@@ -134,10 +140,10 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     let Record { call, notes, listener, .. } = record;
     let (call, listener) = (&*call, &listener.plan);
     let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);
-    let policy = route.methods.as_ref().and_then(|methods| methods.retry_policy(call.method()));
-    let (cluster, metrics) = (&route.upstream.cluster, &local.metrics);
-    let claim = policy.map(|_| Box::new(Claim::new(cluster.clone(), metrics.clone())));
-    let retry = policy.map(|policy| Box::new(Retry::new(policy.clone(), cluster.clone(), metrics.clone())));
+    let (claim, retry) = match &route.methods {
+        None => (None, None),
+        Some(methods) => policed(methods.retry_policy(call.method()), &route.upstream.cluster, &local.metrics),
+    };
     let mut body = Body::new(stream, pump, claim);
     let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch, retry };
     let attempted = attempts(local, route, &mut parties).await;
@@ -147,22 +153,36 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     attempted
 }
 
+/// What a call needs that its policy may make again.
+fn policed(
+    policy: Option<&Arc<RetryPolicy>>,
+    cluster: &Arc<Cluster>,
+    metrics: &Arc<WorkerMetrics>,
+) -> (Option<Box<Claim>>, Option<Box<Retry>>) {
+    let Some(policy) = policy else { return (None, None) };
+    let claim = Claim::new(cluster.clone(), metrics.clone());
+    let retry = Retry::new(policy.clone(), cluster.clone(), metrics.clone());
+    (Some(Box::new(claim)), Some(Box::new(retry)))
+}
+
 /// Attempts until one of them is the last.
 async fn attempts(local: &Local, route: &RouteTarget, parties: &mut Parties<'_, '_>) -> Attempted {
     let mut tried = Vec::new();
     parties.notes.is_judged = route.upstream.cluster.outliers.is_some();
     let mut unprocessed = 0;
     loop {
-        let (endpoint, attempted) = match lease(route, parties, &mut tried).await {
+        let mut endpoint = None;
+        let attempted = match lease(route, parties, &mut tried).await {
             Ok(lease) => {
                 let pool = lease.pool.clone();
+                endpoint = Some(pool.endpoint.id);
                 let attempted = exchange::attempt(parties, lease).await;
                 if parties.notes.is_judged {
                     judge::tell(&pool, &attempted.end, parties);
                 }
-                (Some(pool.endpoint.id), attempted)
+                attempted
             }
-            Err(end) => (None, Attempted { end, at_boundary: true }),
+            Err(end) => Attempted { end, at_boundary: true },
         };
         if matches!(attempted.end, End::Unprocessed) {
             unprocessed += 1;
@@ -188,6 +208,7 @@ async fn attempts(local: &Local, route: &RouteTarget, parties: &mut Parties<'_, 
 /// How long the call's policy waits before it makes the call again; `None` when it does not. `was_sent` is false where no
 /// backend could be had.
 fn next_attempt(parties: &mut Parties<'_, '_>, was_sent: bool, end: &End) -> Option<Duration> {
+    parties.retry.as_ref()?;
     let circumstances = parties.circumstances();
     let retry = parties.retry.as_mut()?;
     let failure = match end {

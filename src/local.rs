@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::access_log::{Appender, Sender};
 use crate::chain::Chain;
@@ -111,9 +112,10 @@ impl Methods {
         self.retry_policy.as_ref().or_else(|| self.config(path)?.retry_policy.as_ref())
     }
 
-    /// What a call of this method may take at most.
-    pub(crate) fn timeout(&self, path: &str) -> Option<Duration> {
-        self.config(path)?.timeout
+    /// The deadline of a call of this method, which came with this one: the earlier of that and the method's own.
+    pub(crate) fn deadline(&self, path: &str, arrived: Instant, deadline: Option<Instant>) -> Option<Instant> {
+        let own = self.config(path).and_then(|method| arrived.checked_add(method.timeout?));
+        own.into_iter().chain(deadline).min()
     }
 
     fn config(&self, path: &str) -> Option<&MethodConfig> {

@@ -27,7 +27,16 @@ const WORKERS: [usize; 2] = [1, 2];
 ///
 /// When anything differs from what is expected, or a gateway from direct; the error is a table of the differences.
 pub fn check(program: &str, suite: &str) -> Result<()> {
-    let lab = Lab::start("timeout: 60s")?;
+    check_with(program, suite, "")
+}
+
+/// The same with a further key of every cluster.
+///
+/// # Errors
+///
+/// When anything differs from what is expected, or a gateway from direct; the error is a table of the differences.
+pub fn check_with(program: &str, suite: &str, key: &str) -> Result<()> {
+    let lab = Lab::start("timeout: 60s", key)?;
     lab.run(program, suite)?.check().with_context(|| lab.printed())
 }
 
@@ -37,7 +46,7 @@ pub fn check(program: &str, suite: &str) -> Result<()> {
 ///
 /// When anything differs from what is expected, or a gateway does not end with this exit code.
 pub fn check_drain(suite: &str, shutdown: &str, exit_code: i32) -> Result<()> {
-    let mut lab = Lab::start(shutdown)?;
+    let mut lab = Lab::start(shutdown, "")?;
     lab.run("drain", suite)?.check().with_context(|| lab.printed())?;
     for (name, gateway) in &mut lab.gateways {
         let status = gateway.process.wait()?;
@@ -58,12 +67,12 @@ struct Lab {
 }
 
 impl Lab {
-    fn start(shutdown: &str) -> Result<Lab> {
+    fn start(shutdown: &str, key: &str) -> Result<Lab> {
         let backend = Process::start("the raw backend", &mut python("raw_backend.py")?)?;
         let ports: Value = backend.wait_line("a JSON object", |line| serde_json::from_str(line).ok())?;
         let services = ports["services"].clone();
         let control = ports["control"].as_str().context("the raw backend has a control port")?.to_owned();
-        let yaml = config::yaml(&services, shutdown)?;
+        let yaml = config::yaml(&services, shutdown, key)?;
         let start = |workers: usize| -> Result<(String, Gateway)> {
             let gateway = Gateway::start_with(&yaml, &["--workers", &workers.to_string()])?;
             Ok((format!("workers: {workers}"), gateway))

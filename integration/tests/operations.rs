@@ -20,7 +20,7 @@ fn document(name: &str) -> Result<String> {
     fs::read_to_string(root().join("docs").join(name)).with_context(|| name.to_owned())
 }
 
-/// A gateway that shows all it can show, and has served one call.
+/// A gateway that shows all it can show, and has served one call, which had a deadline.
 async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
     let keys = "lb_policy: RoundRobin, health_checks: [{protocol: tcp}], outlier_detection: {}, \

@@ -114,7 +114,7 @@ async fn without_held_headers_they_commit() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_held_for_so_long_and_no_longer() -> Result<()> {
     let (backend, _gateway, client) = one(&format!("{POLICY}, hold_headers: 50ms")).await?;
-    let mut open = client.script("hold").await?;
+    let mut open = client.script("keep").await?;
     open.message(b"abc", true)?;
     ensure!(open.headers().await?.contains_key("x-from"));
     backend.release();
@@ -349,7 +349,7 @@ async fn an_attempt_has_its_own_time() -> Result<()> {
     ensure!(answer.message() == said, "{answer:?}");
     backend.until("five resets", |seen| seen.resets.len() == 5).await?;
     // Held headers are no answer.
-    let answer = call(&client, "hold;echo").await?;
+    let answer = call(&client, "keep;echo").await?;
     ensure!(answer.status() == Some(0), "{answer:?}");
     let before = backend.seen().calls.len();
     let mut open = client.script("silent;echo").await?;

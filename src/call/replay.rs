@@ -56,7 +56,10 @@ impl Replay {
 
     /// No further attempt can come: the response has begun, or too much has been sent.
     pub(crate) fn end(&mut self) {
-        *self = Replay { over: true, ..Replay::default() };
+        self.over = true;
+        self.first = None;
+        self.more = Vec::new();
+        self.claim = None;
     }
 
     /// True while a second attempt could send all that the first did.

@@ -225,7 +225,7 @@ impl Failure {
 
 /// What cannot be read asks for no retry (gRFC A6, "Pushback").
 fn pushback(trailers: &HeaderMap) -> Option<Pushback> {
-    let mut values = trailers.get_all(PUSHBACK).iter();
+    let mut values = trailers.get_all(&PUSHBACK).iter();
     let first = values.next()?;
     let number = first.to_str().ok().and_then(|text| text.parse::<i32>().ok()).filter(|_| values.next().is_none());
     Some(match number.and_then(|number| u64::try_from(number).ok()) {

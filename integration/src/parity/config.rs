@@ -8,8 +8,8 @@ use serde_json::Value;
 const LIMITS: &str = "      config: {max_receive_message_size: 1000, max_send_message_size: 1000}\n";
 
 /// An admin listener, a listener that limits nothing, one that limits messages to 1,000 bytes, and a route and a cluster
-/// for each of `services` (an object of service and address).
-pub(super) fn yaml(services: &Value, shutdown: &str) -> Result<String> {
+/// for each of `services` (an object of service and address) with a further key.
+pub(super) fn yaml(services: &Value, shutdown: &str, key: &str) -> Result<String> {
     let services = services.as_object().context("the raw backend has services")?;
     let routes: String = services
         .keys()
@@ -17,7 +17,7 @@ pub(super) fn yaml(services: &Value, shutdown: &str) -> Result<String> {
         .collect();
     let clusters: String = services
         .iter()
-        .map(|(name, address)| cluster(name, address.as_str().unwrap_or_default()))
+        .map(|(name, address)| cluster(name, address.as_str().unwrap_or_default(), key))
         .collect::<Result<_>>()?;
     let listeners = [("grpc", ""), ("limited", LIMITS)].map(|(name, config)| listener(name, &routes, config)).concat();
     Ok(format!(
@@ -47,7 +47,7 @@ fn listener(name: &str, routes: &str, config: &str) -> String {
     )
 }
 
-fn cluster(name: &str, address: &str) -> Result<String> {
+fn cluster(name: &str, address: &str, key: &str) -> Result<String> {
     let (host, port) = address.rsplit_once(':').with_context(|| format!("`{address}` has a port"))?;
     // One service of the raw backend has a host name, which nothing resolves.
     let kind = if host.parse::<IpAddr>().is_ok() { "Static" } else { "StrictDNS" };
@@ -56,6 +56,7 @@ fn cluster(name: &str, address: &str) -> Result<String> {
       type: {kind}
       lb_policy: RoundRobin
       connect_timeout: 500ms
+      {key}
       endpoints:
         - socket_address: {{address: {host}, port: {port}}}
 "

@@ -312,10 +312,15 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, s
         respond.send_response(answer, true)?;
         return Ok(Verdict::Keep);
     }
+    if matches!(script, Script::Keep | Script::Late(..) | Script::Void) {
+        while let Some(chunk) = body.data().await {
+            body.flow_control().release_capacity(chunk?.len())?;
+        }
+    }
     let mut stream = respond.send_response(answer, false)?;
     match script {
         Script::Echo | Script::Silent => echo(&mut body, &mut stream, &shared).await?,
-        Script::Hold => released(&shared, |cx| stream.poll_reset(cx)).await?,
+        Script::Hold | Script::Keep => released(&shared, |cx| stream.poll_reset(cx)).await?,
         Script::Say(sizes) => {
             for size in sizes {
                 send(&mut stream, framed(&vec![b'x'; size])).await?;

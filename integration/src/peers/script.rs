@@ -13,7 +13,9 @@ pub enum Script {
     Silent,
     /// `status=5`: trailers-only; `status=14:200` with a pushback of 200.
     Status(u8, Option<String>),
-    /// `late=14`: headers, then trailers with this status; `late=14:200` with a pushback.
+    /// `keep`: as `hold`, once the request has ended.
+    Keep,
+    /// `late=14`: once the request has ended, headers, then trailers with this status; `late=14:200` with a pushback.
     Late(u8, Option<String>),
     /// `fail=14`: headers, one message, then trailers with this status.
     Fail(u8),
@@ -23,7 +25,7 @@ pub enum Script {
     Page(u16),
     /// `say=3,0,100`: messages of these sizes, then trailers with status 0.
     Say(Vec<usize>),
-    /// `void`: headers, and the end without trailers.
+    /// `void`: once the request has ended, headers, and the end without trailers.
     Void,
     /// `reset=8`: headers, one message, and a reset with this code.
     Reset(u32),
@@ -65,6 +67,7 @@ impl Script {
         Ok(match verb {
             "echo" => Script::Echo,
             "hold" => Script::Hold,
+            "keep" => Script::Keep,
             "silent" => Script::Silent,
             "status" => status().map(|(code, pushback)| Script::Status(code, pushback))?,
             "late" => status().map(|(code, pushback)| Script::Late(code, pushback))?,

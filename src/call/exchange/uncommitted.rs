@@ -21,7 +21,7 @@ impl Exchange<'_, '_, '_> {
             let code = told.unwrap_or_else(|| status::of_http(head.status));
             self.parties.notes.heard(&head.headers);
             let failure = Failure::told_by(code, &head.headers);
-            return self.again(failure).or_else(|| self.hand_on_head(head, trailers_only));
+            return self.again(failure).or_else(|| self.commit(head, trailers_only));
         }
         // A client that still sends may wait for these headers first.
         let may_hold = self.parties.body.ended && self.parties.body.can_be_sent_again();
@@ -30,7 +30,7 @@ impl Exchange<'_, '_, '_> {
                 retry.hold(head);
                 None
             }
-            _ => self.hand_on_head(head, false),
+            _ => self.commit(head, false),
         }
     }
 
@@ -82,10 +82,16 @@ impl Exchange<'_, '_, '_> {
         pumped.map(|pumped| self.ended(pumped, cx))
     }
 
+    /// Hands on a head that has been judged.
+    #[inline(never)]
+    fn commit(&mut self, head: Parts, trailers_only: bool) -> Option<End> {
+        self.hand_on_head(head, trailers_only)
+    }
+
     /// Hands on the head that is held, if there is one.
     pub(super) fn hand_on_held(&mut self) -> Option<End> {
         let head = self.parties.retry.as_mut()?.let_go()?;
-        self.hand_on_head(head, false)
+        self.commit(head, false)
     }
 
     /// The end of an attempt that is to be made again; `None` where it is not.
