@@ -87,7 +87,7 @@ words! {
     DiscoveryType ["Static", "StrictDNS", "LogicalDns"];
     /// How an endpoint is chosen for a call.
     LbPolicy [
-        "RoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing",
+        "RoundRobin", "WeightedRoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing",
         "lb", "rand", "round_robin", "ROUND_ROBIN", "least_conn",
     ];
     /// What a health check speaks.
