@@ -150,6 +150,40 @@ async fn least_request_avoids_the_busy_endpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn least_request_weighs() {
+    let balanced = Balanced::weighted("lb_policy: LeastRequest", &[1, 3, 6], 2).await;
+    let mut held = Vec::new();
+    for at in 0..300 {
+        let mut open = balanced.clients[at % CONNECTIONS].script("hold").await.unwrap();
+        open.headers().await.unwrap();
+        held.push(open);
+    }
+    let shares: Vec<usize> = balanced.backends.iter().map(|backend| backend.seen().calls.len()).collect();
+    for (share, expected) in shares.iter().zip([30_usize, 90, 180]) {
+        assert!(share.abs_diff(expected) <= 10, "{shares:?} held with weights 1, 3 and 6");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weighted_round_robin_is_exact_and_mixed() {
+    for spelling in ["WeightedRoundRobin", "weighted_round_robin"] {
+        let balanced = Balanced::weighted(&format!("lb_policy: {spelling}"), &[5, 1, 1], 1).await;
+        let mut picked = Vec::new();
+        for _ in 0..35 {
+            picked.extend(balanced.clients[0].call(METHOD, &[]).await.unwrap().from());
+        }
+        let ports = balanced.ports();
+        for round in picked.windows(7) {
+            let counts: Vec<usize> =
+                ports.iter().map(|port| round.iter().filter(|from| *from == port).count()).collect();
+            assert_eq!(counts, [5, 1, 1], "{spelling}: {picked:?}");
+        }
+        let longest = picked.chunk_by(|one, next| one == next).map(<[u16]>::len).max();
+        assert!(longest <= Some(4), "{spelling}: {picked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hashing_sticks_by_metadata_on_every_worker() {
     for policy in ["RingHashing", "MaglevHashing"] {
         let keys = format!("lb_policy: {policy}, hash_on: {{metadata: x-user}}");

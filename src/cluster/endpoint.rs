@@ -28,8 +28,8 @@ pub(crate) struct Endpoint {
     /// What its cluster's circuit breakers count.
     pub(crate) usage: Usage,
     ejected: AtomicBool,
-    /// Open streams, a cell for each worker: only the sum over all is the endpoint's load.
-    open: Box<[Padded]>,
+    /// What each worker has there: only the sum over all is the endpoint's load.
+    work: Box<[Work]>,
     /// How its calls end; `None` where nobody asks.
     pub(crate) tally: Option<Tally>,
     reasons: Mutex<Reasons>,
@@ -49,10 +49,15 @@ pub(crate) struct CheckFailure {
     pub(crate) time: SystemTime,
 }
 
-/// A cell with a cache line of its own.
+/// What one worker has at an endpoint, on a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Padded(AtomicUsize);
+struct Work {
+    /// Open streams.
+    open: AtomicUsize,
+    /// Calls that wait for a stream.
+    waiting: AtomicUsize,
+}
 
 static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
 
@@ -70,7 +75,7 @@ impl Endpoint {
             healthy: AtomicBool::new(true),
             usage: Usage::default(),
             ejected: AtomicBool::new(false),
-            open: (0..workers).map(|_| Padded::default()).collect(),
+            work: (0..workers).map(|_| Work::default()).collect(),
             tally: counted.then(|| Tally::new(workers)),
             reasons: Mutex::default(),
         }
@@ -123,18 +128,43 @@ impl Endpoint {
 
     /// Open streams of all workers.
     pub(crate) fn open(&self) -> usize {
-        self.open.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+        self.work.iter().map(|work| work.open.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Open streams of all workers, and the calls that wait for one here. Without those, calls that come before the first
+    /// connection is up would all find the endpoint idle.
+    pub(crate) fn load(&self) -> usize {
+        let waiting = |work: &Work| work.waiting.load(Ordering::Relaxed);
+        self.work.iter().map(|work| work.open.load(Ordering::Relaxed) + waiting(work)).sum()
     }
 
     /// A worker opened a stream. Only that worker's thread may call this for its index.
     pub(crate) fn opened(&self, worker: usize) {
-        let cell = &self.open[worker].0;
-        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        increment(&self.work[worker].open);
     }
 
     /// A worker's stream ended. Only that worker's thread may call this for its index.
     pub(crate) fn ended(&self, worker: usize) {
-        let cell = &self.open[worker].0;
-        cell.store(cell.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        decrement(&self.work[worker].open);
     }
+
+    /// A worker's call waits for a stream. Only that worker's thread may call this for its index.
+    pub(crate) fn waits(&self, worker: usize) {
+        increment(&self.work[worker].waiting);
+    }
+
+    /// A worker's call waits no longer. Only that worker's thread may call this for its index.
+    pub(crate) fn waits_no_longer(&self, worker: usize) {
+        decrement(&self.work[worker].waiting);
+    }
+}
+
+/// Without a locked instruction: the cell has one writer.
+fn increment(cell: &AtomicUsize) {
+    cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// The same, downwards.
+fn decrement(cell: &AtomicUsize) {
+    cell.store(cell.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
 }

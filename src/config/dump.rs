@@ -217,6 +217,7 @@ fn cluster(cluster: &Cluster) -> Value {
     };
     let (policy, hash_on) = match &cluster.balance {
         Balance::RoundRobin => ("RoundRobin", None),
+        Balance::WeightedRoundRobin => ("WeightedRoundRobin", None),
         Balance::Random => ("Rand", None),
         Balance::WeightedRandom => ("WeightRandom", None),
         Balance::LeastRequest => ("LeastRequest", None),

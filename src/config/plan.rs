@@ -308,11 +308,13 @@ impl LookupFamily {
 pub enum Balance {
     /// In turn.
     RoundRobin,
+    /// In turn, in proportion to the weights and evenly mixed.
+    WeightedRoundRobin,
     /// By chance, each alike.
     Random,
     /// By chance, in proportion to the weights.
     WeightedRandom,
-    /// The one with fewer open streams of two chosen by chance.
+    /// The one with fewer open streams for its weight, of two.
     LeastRequest,
     /// Consistent hashing on a ring.
     Ring(HashOn),

@@ -51,6 +51,7 @@ pub(crate) struct Pool {
 struct Waiting {
     reply: oneshot::Sender<Result<Lease, ConnectFailed>>,
     patience: Patience,
+    load: Rc<WaitingLoad>,
 }
 
 /// How long somebody waits for a stream.
@@ -123,7 +124,9 @@ impl Pool {
     pub(crate) async fn lease(self: &Rc<Pool>, patience: Patience) -> Result<Lease, ConnectFailed> {
         let _counted = Counted::new(&self.metrics, self.cluster.index);
         let (reply, answer) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(Waiting { reply, patience });
+        let load = WaitingLoad::new(self);
+        let _until_left = EndOnDrop(load.clone());
+        self.waiting.borrow_mut().push_back(Waiting { reply, patience, load });
         self.serve_waiting();
         answer.await.unwrap_or(Err(ConnectFailed(None)))
     }
@@ -136,6 +139,7 @@ impl Pool {
         while let Some(lease) = self.somebody_waits().then(|| self.take_free()).flatten() {
             let next = self.waiting.borrow_mut().pop_front();
             if let Some(next) = next {
+                next.load.end();
                 // Whoever left in this very moment gives the lease back, to be given away here.
                 let _ = next.reply.send(Ok(lease));
             }
@@ -322,6 +326,35 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.endpoint.ended(self.pool.worker);
         self.connection.stream_ended(!self.pool.waiting.borrow().is_empty());
+    }
+}
+
+/// A call that waits, in the load of its endpoint: until it is given a stream, which is counted from then on, or leaves.
+struct WaitingLoad {
+    endpoint: Arc<Endpoint>,
+    worker: usize,
+    ended: Cell<bool>,
+}
+
+impl WaitingLoad {
+    fn new(pool: &Pool) -> Rc<WaitingLoad> {
+        pool.endpoint.waits(pool.worker);
+        Rc::new(WaitingLoad { endpoint: pool.endpoint.clone(), worker: pool.worker, ended: Cell::new(false) })
+    }
+
+    fn end(&self) {
+        if !self.ended.replace(true) {
+            self.endpoint.waits_no_longer(self.worker);
+        }
+    }
+}
+
+/// Whoever leaves is no load, though the pool may yet have to notice.
+struct EndOnDrop(Rc<WaitingLoad>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -9,12 +9,14 @@ use crate::config::plan::{self, Balance};
 use crate::config::suggest::did_you_mean;
 
 /// The policies by the names that the documentation uses.
-const POLICIES: [&str; 6] = ["RoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing"];
+const POLICIES: [&str; 7] =
+    ["RoundRobin", "WeightedRoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing"];
 
 /// A policy before it is known what a hashing one hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Policy {
     RoundRobin,
+    WeightedRoundRobin,
     Random,
     WeightedRandom,
     LeastRequest,
@@ -27,6 +29,7 @@ fn policy(text: &str) -> Option<Policy> {
     let folded: String = text.chars().filter(|c| !matches!(c, '_' | '-')).collect();
     Some(match folded.to_ascii_lowercase().as_str() {
         "roundrobin" => Policy::RoundRobin,
+        "weightedroundrobin" | "weightroundrobin" => Policy::WeightedRoundRobin,
         "rand" | "random" | "lb" => Policy::Random,
         "weightrandom" => Policy::WeightedRandom,
         "leastrequest" | "leastconn" => Policy::LeastRequest,
@@ -50,6 +53,7 @@ impl Checker<'_, '_> {
         let on = hash_on.and_then(|at| self.hash_on(at, scope));
         match policy {
             Policy::RoundRobin => Balance::RoundRobin,
+            Policy::WeightedRoundRobin => Balance::WeightedRoundRobin,
             Policy::Random => Balance::Random,
             Policy::WeightedRandom => Balance::WeightedRandom,
             Policy::LeastRequest => Balance::LeastRequest,
@@ -147,6 +151,8 @@ mod tests {
             ("RoundRobin", Some(Policy::RoundRobin)),
             ("ROUND_ROBIN", Some(Policy::RoundRobin)),
             ("round_robin", Some(Policy::RoundRobin)),
+            ("weighted_round_robin", Some(Policy::WeightedRoundRobin)),
+            ("WeightedRoundRobin", Some(Policy::WeightedRoundRobin)),
             ("lb", Some(Policy::Random)),
             ("rand", Some(Policy::Random)),
             ("WeightRandom", Some(Policy::WeightedRandom)),

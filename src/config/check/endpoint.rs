@@ -142,7 +142,7 @@ impl Checker<'_, '_> {
 
     /// Pixiu gives an endpoint without a weight a share of its own.
     pub(super) fn weights(&self, cluster: &Cluster, balance: &Balance) {
-        if *balance != Balance::WeightedRandom {
+        if !matches!(balance, Balance::WeightedRandom | Balance::WeightedRoundRobin) {
             return;
         }
         let Some(endpoints) = &cluster.endpoints else { return };

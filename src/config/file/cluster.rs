@@ -23,8 +23,8 @@ pub(crate) struct Cluster {
     #[serde(rename = "type")]
     #[schemars(extend("default" = "Static"))]
     pub(crate) discovery: Option<At<DiscoveryType>>,
-    /// How an endpoint is chosen for a call: `RoundRobin`, `Rand`, `WeightRandom`, `LeastRequest`, `RingHashing` or
-    /// `MaglevHashing`.
+    /// How an endpoint is chosen for a call: `RoundRobin`, `WeightedRoundRobin`, `Rand`, `WeightRandom`, `LeastRequest`,
+    /// `RingHashing` or `MaglevHashing`.
     #[schemars(extend("default" = "Rand"))]
     pub(crate) lb_policy: Option<At<LbPolicy>>,
     /// What a hashing policy hashes. Needed by those, and useless to the others.

@@ -89,7 +89,7 @@ words! {
     LookupFamily ["ALL", "V4_ONLY", "V6_ONLY", "V4_PREFERRED", "V6_PREFERRED"];
     /// How an endpoint is chosen for a call.
     LbPolicy [
-        "RoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing",
+        "RoundRobin", "WeightedRoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing",
         "lb", "rand", "round_robin", "ROUND_ROBIN", "least_conn",
     ];
     /// What a health check speaks.
