@@ -158,5 +158,4 @@ impl HashOn {
 }
 
 #[cfg(test)]
-#[path = "balance/tests.rs"]
 mod tests;
