@@ -6,7 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
+
+use crate::bench::usage;
 
 /// How long any one event may take. Generous: it bounds a hang, it does not measure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -135,8 +137,17 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // One that has been waited for has given its id back, and whoever has it now is not ours to look at.
+        let below = match self.child.try_wait() {
+            Ok(None) => usage::tree(self.pid()).unwrap_or_default(),
+            _ => Vec::new(),
+        };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // nginx's workers outlive a master that is killed.
+        for pid in below.into_iter().skip(1).filter_map(|pid| Pid::from_raw(pid.try_into().ok()?)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
