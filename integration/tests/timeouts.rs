@@ -129,7 +129,7 @@ async fn a_message_that_has_begun_comes_before_the_status() {
     peer.begin(stream).await.unwrap();
     open.headers().await.unwrap();
     peer.prefix(stream).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(Duration::from_millis(310)).await;
     peer.rest(stream).await.unwrap();
     let answer = open.answer().await.unwrap();
     expect_deadline(&answer, "the route's max_stream_duration has passed");
