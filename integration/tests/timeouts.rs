@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::{Backend, DO};
-use weir_integration::peers::bare::{Bare, Frame};
-use weir_integration::peers::client::{Answer, Client, Failure, METHOD};
+use weir_integration::peers::bare::{Bare, Frame, Peer};
+use weir_integration::peers::client::{Answer, Client, Failure, METHOD, Open};
 use weir_integration::peers::page;
 use weir_integration::peers::setup::Setup;
 
@@ -45,6 +45,20 @@ async fn gateway(limits: &str, backend: std::net::SocketAddr) -> (Gateway, Clien
     let gateway = setup.start(1).unwrap();
     let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
     (gateway, client)
+}
+
+/// A call whose response is in the middle of a message: the client's side, the backend's, and its stream there.
+async fn in_a_message(limits: &str) -> (Gateway, Client, Open, Peer, u32) {
+    let bare = Bare::listen().await.unwrap();
+    let (gateway, client) = gateway(limits, bare.address).await;
+    let mut open = client.open(METHOD, &[]).await.unwrap();
+    let mut peer = bare.accept().await.unwrap();
+    peer.settings(&[]).await.unwrap();
+    let stream = peer.request().await.unwrap();
+    peer.begin(stream).await.unwrap();
+    open.headers().await.unwrap();
+    peer.prefix(stream).await.unwrap();
+    (gateway, client, open, peer, stream)
 }
 
 fn expect_deadline(answer: &Answer, message: &str) {
@@ -120,15 +134,7 @@ async fn a_backend_that_never_answers_is_idle_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_has_begun_comes_before_the_status() {
-    let bare = Bare::listen().await.unwrap();
-    let (_gateway, client) = gateway("max_stream_duration: 300ms", bare.address).await;
-    let mut open = client.open(METHOD, &[]).await.unwrap();
-    let mut peer = bare.accept().await.unwrap();
-    peer.settings(&[]).await.unwrap();
-    let stream = peer.request().await.unwrap();
-    peer.begin(stream).await.unwrap();
-    open.headers().await.unwrap();
-    peer.prefix(stream).await.unwrap();
+    let (_gateway, _client, open, mut peer, stream) = in_a_message("max_stream_duration: 300ms").await;
     tokio::time::sleep(Duration::from_millis(310)).await;
     peer.rest(stream).await.unwrap();
     let answer = open.answer().await.unwrap();
@@ -138,15 +144,7 @@ async fn a_message_that_has_begun_comes_before_the_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_never_ends_is_reset_with_its_call() {
-    let bare = Bare::listen().await.unwrap();
-    let (_gateway, client) = gateway("timeout: 100ms", bare.address).await;
-    let mut open = client.open(METHOD, &[]).await.unwrap();
-    let mut peer = bare.accept().await.unwrap();
-    peer.settings(&[]).await.unwrap();
-    let stream = peer.request().await.unwrap();
-    peer.begin(stream).await.unwrap();
-    open.headers().await.unwrap();
-    peer.prefix(stream).await.unwrap();
+    let (_gateway, _client, open, mut peer, stream) = in_a_message("timeout: 100ms").await;
     let answer = open.answer().await.unwrap();
     assert_eq!(answer.failure, Some(Failure::Reset(h2::Reason::INTERNAL_ERROR)), "{answer:?}");
     while peer.next().await.unwrap() != Some(Frame::Reset(stream)) {}

@@ -61,7 +61,7 @@ pub(crate) struct Place {
     kind: Cell<Kind>,
 }
 
-/// A call that waits, or a connection: a place that is counted and nothing more.
+/// The place of a call that waits for a stream.
 #[derive(Debug)]
 pub(crate) struct Pending(Arc<Cluster>);
 
