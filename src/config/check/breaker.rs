@@ -16,7 +16,8 @@ const MOST: u64 = 1_000_000_000;
 impl Checker<'_, '_> {
     /// The limits of a cluster; `None` where it has none.
     pub(super) fn circuit_breakers(&self, field: Option<&At<CircuitBreakers>>) -> Option<plan::CircuitBreakers> {
-        let value = field?.value.as_ref()?;
+        let field = field?;
+        let value = field.value.as_ref()?;
         let most = |field: &Option<At<u64>>, key| {
             let most = self.in_range(field.as_ref()?, key, 1..=MOST)?;
             usize::try_from(most).ok()
@@ -41,7 +42,7 @@ impl Checker<'_, '_> {
             pushback: Some(pushback).filter(|pushback| !pushback.is_zero()),
         };
         if !breakers.has_limits() {
-            self.useless("pushback", value.pushback.as_ref(), "there is no limit that a call could meet");
+            self.useless("circuit_breakers", Some(field), "there is no limit in it that a call could meet");
             return None;
         }
         Some(breakers)
