@@ -227,7 +227,7 @@ fn next_attempt(parties: &mut Parties<'_, '_>, was_sent: bool, end: &End) -> Opt
 
 /// A stream to a backend. An endpoint that refused this call is asked again only when there is no other.
 async fn lease(route: &RouteTarget, parties: &mut Parties<'_, '_>, tried: &mut Vec<usize>) -> Result<Lease, End> {
-    let question = Question { path: parties.call.method(), metadata: &parties.call.metadata };
+    let question = Question { path: parties.call.method(), metadata: &parties.call.metadata, subset: route.subset };
     let mut may_repeat = parties.notes.attempts > 0;
     loop {
         let leased = match route.upstream.try_lease(&question, tried) {

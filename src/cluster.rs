@@ -4,10 +4,16 @@ pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod dns;
 mod endpoint;
+#[cfg(test)]
+mod fixture;
 mod hashing;
 pub(crate) mod health;
+pub(crate) mod latency;
+pub(crate) mod levels;
+mod members;
 pub(crate) mod outlier;
 pub(crate) mod retries;
+pub(crate) mod slow_start;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +21,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::config::plan;
-use balance::Balancer;
+use crate::config::plan::{self, Balance, Labels};
 use breaker::Breaker;
 pub(crate) use endpoint::Endpoint;
 use health::CheckCounts;
+pub(crate) use members::Members;
 use outlier::{Ejection, Outliers, Verdict};
 use retries::Retries;
 
@@ -43,15 +51,8 @@ pub(crate) struct Cluster {
     pub(crate) checks: CheckCounts,
     /// What the ends of calls say about endpoints; `None` where nobody asks.
     pub(crate) outliers: Option<Outliers>,
-}
-
-/// The endpoints at one moment, and the choice among those that are usable.
-#[derive(Debug)]
-pub(crate) struct Members {
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) balancer: Balancer,
-    /// Too few are usable, so that all are used.
-    pub(crate) panic: bool,
+    /// An endpoint has joined or come back that gets its share little by little.
+    joined: Notify,
 }
 
 /// An address that discovery has found, with what the file says about it.
@@ -59,6 +60,8 @@ pub(crate) struct Members {
 pub(crate) struct Found {
     pub(crate) address: SocketAddr,
     pub(crate) weight: u32,
+    pub(crate) priority: u32,
+    pub(crate) labels: Arc<Labels>,
     pub(crate) name: Option<Arc<str>>,
     /// Whom its certificate must name, where the cluster speaks TLS.
     pub(crate) server_name: Option<ServerName<'static>>,
@@ -69,7 +72,7 @@ pub(crate) struct Found {
 impl Cluster {
     /// A cluster without endpoints.
     pub(crate) fn new(index: usize, plan: plan::Cluster, workers: usize) -> Cluster {
-        let members = Members::new(&plan, Vec::new());
+        let members = Members::new(&plan, Vec::new(), Instant::now());
         Cluster {
             index,
             breaker: plan.circuit_breakers.map(Breaker::new),
@@ -80,6 +83,7 @@ impl Cluster {
             changing: Mutex::new(()),
             checks: CheckCounts::default(),
             outliers: plan.outlier_detection.clone().map(Outliers::new),
+            joined: Notify::new(),
             plan,
         }
     }
@@ -105,14 +109,34 @@ impl Cluster {
             .map(|found| {
                 let known = before.endpoints.iter().find(|one| one.is(found));
                 known.cloned().unwrap_or_else(|| {
-                    let endpoint = Arc::new(Endpoint::new(found.clone(), self.workers, self.outliers.is_some()));
+                    let endpoint = Arc::new(self.endpoint(found));
                     fresh.push(endpoint.clone());
                     endpoint
                 })
             })
             .collect();
+        // The first have nobody who could do their work meanwhile.
+        if !before.endpoints.is_empty() {
+            fresh.iter().for_each(|endpoint| self.joins(endpoint));
+        }
         self.publish(endpoints);
         fresh
+    }
+
+    fn endpoint(&self, found: &Found) -> Endpoint {
+        let decay = match self.plan.balance {
+            Balance::PeakEwma { decay_time } => Some(decay_time),
+            _ => None,
+        };
+        Endpoint::new(found.clone(), self.workers, self.outliers.is_some(), decay)
+    }
+
+    /// From now on an endpoint gets its share little by little, where the cluster says so.
+    fn joins(&self, endpoint: &Endpoint) {
+        if self.plan.slow_start.is_some() {
+            endpoint.joins(Instant::now());
+            self.joined.notify_one();
+        }
     }
 
     /// Records an endpoint's health. True when that is a change.
@@ -121,6 +145,9 @@ impl Cluster {
         if !endpoint.set_healthy(healthy) {
             return false;
         }
+        if healthy {
+            self.joins(endpoint);
+        }
         self.publish(self.members.load().endpoints.clone());
         true
     }
@@ -128,7 +155,24 @@ impl Cluster {
     /// Takes an endpoint out for what its calls said, or lets it back in.
     pub(crate) fn set_ejection(&self, endpoint: &Endpoint, ejection: Option<Ejection>) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if ejection.is_none() {
+            self.joins(endpoint);
+        }
         endpoint.set_ejection(ejection);
+        self.publish(self.members.load().endpoints.clone());
+    }
+
+    /// True while an endpoint has less than all of its weight. What has joined longer ago is forgotten.
+    fn is_growing(&self, now: Instant) -> bool {
+        let Some(plan) = &self.plan.slow_start else { return false };
+        let members = self.members.load();
+        // Every one is asked: each forgets for itself.
+        members.endpoints.iter().filter(|endpoint| endpoint.is_growing(now, plan.window)).count() > 0
+    }
+
+    /// Works out anew who gets how much.
+    fn renew(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.publish(self.members.load().endpoints.clone());
     }
 
@@ -140,7 +184,7 @@ impl Cluster {
     }
 
     fn publish(&self, endpoints: Vec<Arc<Endpoint>>) {
-        let members = Arc::new(Members::new(&self.plan, endpoints));
+        let members = Arc::new(Members::new(&self.plan, endpoints, Instant::now()));
         let before = self.members.swap(members.clone());
         self.version.fetch_add(1, Ordering::Release);
         let (cluster, of) = (&self.plan.name, members.endpoints.len());
@@ -152,22 +196,5 @@ impl Cluster {
             (true, false) => tracing::info!(%cluster, of, "panic ends: only usable endpoints get calls"),
             _ => {}
         }
-    }
-}
-
-// === impl Members ===
-
-impl Members {
-    fn new(plan: &plan::Cluster, endpoints: Vec<Arc<Endpoint>>) -> Members {
-        let usable: Vec<usize> = (0..endpoints.len()).filter(|at| endpoints[*at].is_usable()).collect();
-        let panic = usable.len() * 100 < plan.healthy_panic_threshold as usize * endpoints.len();
-        let chosen = if panic { (0..endpoints.len()).collect() } else { usable };
-        let balancer = Balancer::new(&plan.balance, plan.consistent, &endpoints, chosen);
-        Members { endpoints, balancer, panic }
-    }
-
-    /// Endpoints that are neither down nor ejected.
-    fn usable(&self) -> usize {
-        self.endpoints.iter().filter(|endpoint| endpoint.is_usable()).count()
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, State};
-use crate::cluster::{Cluster, dns, outlier};
+use crate::cluster::{Cluster, dns, outlier, slow_start};
 use crate::config::plan::Plan;
 use crate::listener;
 use crate::local::Parts;
@@ -228,6 +228,7 @@ async fn start_clusters(plan: &Plan, workers: usize, control: &mut JoinSet<()>) 
         let (tell, told) = oneshot::channel();
         control.spawn(dns::discover(cluster.clone(), tell));
         control.spawn(outlier::detect(cluster.clone()));
+        control.spawn(slow_start::grow(cluster.clone()));
         clusters.push(cluster);
         filled.push(told);
     }

@@ -38,6 +38,8 @@ pub(crate) struct RouteTarget {
     pub(crate) id: Arc<str>,
     /// Index into the plan's clusters.
     pub(crate) cluster: usize,
+    /// Which of the cluster's endpoints; `None` is all of them.
+    pub(crate) subset: Option<usize>,
     pub(crate) timeouts: plan::Timeouts,
     pub(crate) chain: Rc<Chain>,
     pub(crate) upstream: Rc<Upstream>,
@@ -88,6 +90,7 @@ impl Listener {
             let target = RouteTarget {
                 id: route.id.clone(),
                 cluster: route.cluster,
+                subset: route.subset.or_else(|| upstreams[route.cluster].cluster.plan.default_subset()),
                 timeouts: route.timeouts,
                 chain: chain.clone(),
                 upstream: upstreams[route.cluster].clone(),

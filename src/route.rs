@@ -152,6 +152,7 @@ mod tests {
             pattern: Pattern { segments, rest },
             headers,
             cluster: 0,
+            subset: None,
             timeouts: Default::default(),
             retry_policy: None,
         }

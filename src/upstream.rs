@@ -29,7 +29,6 @@ pub(crate) struct Upstream {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) worker: usize,
     metrics: Arc<WorkerMetrics>,
-    turn: Turn,
     view: RefCell<View>,
     version: Cell<u64>,
     methods: Rc<Methods>,
@@ -39,6 +38,8 @@ pub(crate) struct Upstream {
 struct View {
     members: Arc<Members>,
     pools: Vec<Rc<Pool>>,
+    /// What this worker remembers between choices.
+    turns: Vec<Turn>,
 }
 
 /// The beginning of a call's search for a stream.
@@ -69,6 +70,9 @@ pub(crate) enum Unavailable {
     /// The cluster has no endpoint.
     #[error("it has no endpoints")]
     NoEndpoints,
+    /// None of its endpoints has the labels that the route asks for.
+    #[error("none of its endpoints has the labels that the route asks for")]
+    NotInSubset,
     /// Health checks say that every endpoint is down.
     #[error("none of its endpoints is healthy")]
     NoneHealthy,
@@ -85,8 +89,8 @@ impl Upstream {
     pub(crate) fn new(cluster: Arc<Cluster>, worker: usize, metrics: Arc<WorkerMetrics>) -> Upstream {
         let members = cluster.members();
         let version = Cell::new(0);
-        let view = RefCell::new(View { members, pools: Vec::new() });
-        Upstream { cluster, worker, metrics, turn: Turn::new(), view, version, methods: Rc::default() }
+        let view = RefCell::new(View { members, pools: Vec::new(), turns: Vec::new() });
+        Upstream { cluster, worker, metrics, view, version, methods: Rc::default() }
     }
 
     /// Counts a call that met a circuit breaker, and says what its client is told.
@@ -185,13 +189,15 @@ impl Upstream {
         self.refresh();
         let view = self.view.borrow();
         let endpoints = &view.members.endpoints;
-        let choose = |skip: &dyn Fn(usize) -> bool| view.members.balancer.pick(endpoints, &self.turn, question, skip);
+        let choose = |skip: &dyn Fn(usize) -> bool| view.members.pick(&view.turns, question, skip);
         let full = |at: usize| self.is_full(&endpoints[at], kind);
         let spent = |at: usize| (!tried.is_empty() && tried.contains(&endpoints[at].id)) || full(at);
         let place =
             choose(&|at| view.pools[at].is_failing() || spent(at)).or_else(|| choose(&spent)).ok_or_else(|| {
                 if endpoints.is_empty() {
                     Unavailable::NoEndpoints
+                } else if view.members.is_nobody(question) {
+                    Unavailable::NotInSubset
                 } else if let Some(kind) = kind.filter(|_| (0..endpoints.len()).any(full)) {
                     Unavailable::Full(if kind == Kind::Unary { Full::EndpointCalls } else { Full::EndpointStreams })
                 } else if tried.is_empty() {
@@ -232,6 +238,13 @@ impl Upstream {
         self.version.set(version);
         let members = self.cluster.members();
         let mut view = self.view.borrow_mut();
+        let missing = members.turns.saturating_sub(view.turns.len());
+        view.turns.extend((0..missing).map(|_| Turn::new()));
+        let is_same = |(pool, endpoint): (&Rc<Pool>, &Arc<Endpoint>)| pool.endpoint.id == endpoint.id;
+        if view.pools.len() == members.endpoints.len() && view.pools.iter().zip(&members.endpoints).all(is_same) {
+            view.members = members;
+            return;
+        }
         let mut before = std::mem::take(&mut view.pools);
         view.pools = members
             .endpoints

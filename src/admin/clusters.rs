@@ -1,10 +1,15 @@
 //! The page `/clusters`: every endpoint, its state, and why.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::State;
 use crate::access_log::timestamp;
-use crate::cluster::{Cluster, Endpoint};
+use crate::cluster::levels::Level;
+use crate::cluster::{Cluster, Endpoint, Members, slow_start};
+use crate::config::plan::Labels;
 
 #[derive(Serialize)]
 struct ClusterPage<'a> {
@@ -12,11 +17,20 @@ struct ClusterPage<'a> {
     /// Only where there is a threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     panic: Option<bool>,
-    endpoints: Vec<EndpointPage>,
+    /// Only where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priorities: Option<Vec<PriorityPage>>,
+    endpoints: Vec<EndpointPage<'a>>,
 }
 
 #[derive(Serialize)]
-struct EndpointPage {
+struct PriorityPage {
+    priority: u32,
+    share_percent: u32,
+}
+
+#[derive(Serialize)]
+struct EndpointPage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     address: String,
@@ -29,7 +43,21 @@ struct EndpointPage {
     #[serde(skip_serializing_if = "Option::is_none")]
     ejection: Option<EjectionPage>,
     weight: u32,
+    /// Only while it has less than all of its weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_percent: Option<u64>,
+    #[serde(skip_serializing_if = "is_first")]
+    priority: u32,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'a Labels,
+    /// Only where the policy goes by it, and once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
     open_streams: usize,
+}
+
+fn is_first(priority: &u32) -> bool {
+    *priority == 0
 }
 
 #[derive(Serialize)]
@@ -47,20 +75,24 @@ struct EjectionPage {
 
 /// The whole page.
 pub(super) fn text(state: &State) -> String {
-    let pages: Vec<_> = state.clusters.iter().map(|cluster| page(cluster)).collect();
+    let members: Vec<_> = state.clusters.iter().map(|cluster| (cluster, cluster.members())).collect();
+    let pages: Vec<_> = members.iter().map(|(cluster, members)| page(cluster, members)).collect();
     serde_json::to_string_pretty(&pages).map_or_else(|error| error.to_string(), |text| text + "\n")
 }
 
-fn page(cluster: &Cluster) -> ClusterPage<'_> {
-    let members = cluster.members();
+fn page<'a>(cluster: &'a Cluster, members: &'a Members) -> ClusterPage<'a> {
+    let levels = members.all.each();
+    let priority = |level: &Level| PriorityPage { priority: level.priority, share_percent: level.share };
+    let now = Instant::now();
     ClusterPage {
         name: &cluster.plan.name,
         panic: (cluster.plan.healthy_panic_threshold > 0).then_some(members.panic),
-        endpoints: members.endpoints.iter().map(|endpoint| endpoint_page(endpoint)).collect(),
+        priorities: (levels.len() > 1).then(|| levels.iter().map(priority).collect()),
+        endpoints: members.endpoints.iter().map(|endpoint| endpoint_page(cluster, endpoint, now)).collect(),
     }
 }
 
-fn endpoint_page(endpoint: &Endpoint) -> EndpointPage {
+fn endpoint_page<'a>(cluster: &Cluster, endpoint: &'a Endpoint, now: Instant) -> EndpointPage<'a> {
     let reasons = endpoint.reasons();
     EndpointPage {
         name: endpoint.name.as_deref().map(str::to_owned),
@@ -76,6 +108,10 @@ fn endpoint_page(endpoint: &Endpoint) -> EndpointPage {
             times: ejection.times,
         }),
         weight: endpoint.weight,
+        slow_start_percent: slow_start::percent(cluster, endpoint, now).filter(|percent| *percent < 100),
+        priority: endpoint.priority,
+        labels: &endpoint.labels,
+        latency_ms: endpoint.latency.as_ref().and_then(|latency| Some((latency.estimate(now)? / 1e3).round() / 1e3)),
         open_streams: endpoint.open(),
     }
 }

@@ -47,6 +47,8 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         endpoints::ejections(state),
         endpoints::ejections_prevented(state),
         endpoints::cluster_panic(state),
+        endpoints::priority_share(state),
+        endpoints::slow_start(state),
         plain(state, "weir_config_notices", "Notices of the running configuration.", |state| {
             state.plan.notices.len() as u64
         }),

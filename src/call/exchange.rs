@@ -25,6 +25,7 @@ use super::retry::{PREVIOUS_ATTEMPTS, Retry};
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
 use crate::cluster::breaker::Kind;
+use crate::cluster::latency;
 use crate::config::plan;
 use crate::io::{Queue, Queued};
 use crate::status;
@@ -196,7 +197,8 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
 
     /// A circuit breaker wants to know calls from streams.
     fn note_kind(&self) {
-        if let Some(place) = self.lease.place.as_ref().filter(|place| place.kind() == Kind::Unary)
+        let place = self.lease.watched.as_ref().and_then(|watched| watched.place.as_ref());
+        if let Some(place) = place.filter(|place| place.kind() == Kind::Unary)
             && (self.parties.body.pump.follow.messages() > 1 || self.to_client.follow.messages() > 1)
         {
             place.is_stream(self.parties.call.method());
@@ -323,6 +325,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let (head, body) = response.into_parts();
         let trailers_only = body.is_end_stream();
         self.response = Some(body);
+        self.lease.answered(|| status::read(&head.headers).is_some_and(latency::is_failure));
         if self.parties.retry.is_some() {
             self.judge_head(head, trailers_only)
         } else {

@@ -1,15 +1,23 @@
 //! The choice of an endpoint.
 
+mod keyed;
 mod turn;
 mod weights;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Endpoint;
-use super::hashing::{self, Maglev, Ring};
-use crate::config::plan::{Balance, Consistent, HashOn};
+use super::members::Candidates;
+use super::slow_start::WHOLE;
+use crate::config::plan::Balance;
+use keyed::Keyed;
 pub(crate) use turn::Turn;
 use weights::Weights;
+
+/// What an endpoint costs that has been asked and has not answered yet, in nanoseconds: more than any that has.
+const UNKNOWN: f64 = 1e15;
 
 /// A cluster's policy over the endpoints that may be chosen. Rebuilt when they change, never during a call.
 #[derive(Debug)]
@@ -27,40 +35,43 @@ enum Policy {
     WeightedRandom(Weights),
     /// `None` where all weigh the same.
     LeastRequest(Option<Weights>),
-    Ring(Ring, HashOn),
-    Maglev(Maglev, HashOn),
+    /// The same.
+    PeakEwma(Option<Weights>),
+    Keyed(Keyed),
 }
 
 /// What a choice may depend on.
 pub(crate) struct Question<'a> {
     pub(crate) path: &'a str,
     pub(crate) metadata: &'a http::HeaderMap,
+    /// Whose endpoints, of those that routes ask for; `None` is all of them.
+    pub(crate) subset: Option<usize>,
 }
 
 impl Balancer {
     /// Chooses among the endpoints at the places `up`.
-    pub(crate) fn new(
-        balance: &Balance,
-        consistent: Consistent,
-        endpoints: &[Arc<Endpoint>],
-        up: Vec<usize>,
-    ) -> Balancer {
-        let named = || up.iter().map(|at| (&*endpoints[*at].label, endpoints[*at].weight));
-        let weights = || Weights::new(up.iter().map(|at| (endpoints[*at].id, u64::from(endpoints[*at].weight))));
-        let policy = match balance {
-            Balance::RoundRobin => Policy::RoundRobin,
-            Balance::Random => Policy::Random,
-            Balance::WeightedRoundRobin => Policy::WeightedRoundRobin(weights()),
-            Balance::WeightedRandom => Policy::WeightedRandom(weights()),
-            Balance::LeastRequest => Policy::LeastRequest(Some(weights()).filter(|weights| !weights.are_equal())),
-            Balance::Ring(hash_on) => Policy::Ring(Ring::new(named(), consistent.replicas), hash_on.clone()),
-            Balance::Maglev(hash_on) => Policy::Maglev(Maglev::new(named(), consistent.table_size), hash_on.clone()),
+    pub(super) fn new(candidates: &Candidates<'_>, up: Vec<usize>) -> Balancer {
+        let Candidates { plan, endpoints, shares } = candidates;
+        let share = |at: usize| shares.as_ref().map_or(WHOLE, |shares| shares[at]);
+        let weights = |weight: fn(&Endpoint) -> u32| {
+            Weights::new(up.iter().map(|at| (endpoints[*at].id, u64::from(weight(&endpoints[*at])) * share(*at))))
+        };
+        let unlike = |weights: Weights| Some(weights).filter(|weights| !weights.are_equal());
+        let policy = match &plan.balance {
+            Balance::RoundRobin => unlike(weights(|_| 1)).map_or(Policy::RoundRobin, Policy::WeightedRoundRobin),
+            Balance::Random => unlike(weights(|_| 1)).map_or(Policy::Random, Policy::WeightedRandom),
+            Balance::WeightedRoundRobin => Policy::WeightedRoundRobin(weights(|one| one.weight)),
+            Balance::WeightedRandom => Policy::WeightedRandom(weights(|one| one.weight)),
+            Balance::LeastRequest => Policy::LeastRequest(unlike(weights(|one| one.weight))),
+            Balance::PeakEwma { .. } => Policy::PeakEwma(unlike(weights(|one| one.weight))),
+            Balance::Ring(on) => Policy::Keyed(Keyed::ring(endpoints, &up, on, plan.consistent)),
+            Balance::Maglev(on) => Policy::Keyed(Keyed::maglev(endpoints, &up, on, plan.consistent)),
         };
         Balancer { up, policy }
     }
 
     /// The place of the endpoint for a call, or of another that is not to be skipped; `None` when there is none.
-    pub(crate) fn pick(
+    pub(super) fn pick(
         &self,
         endpoints: &[Arc<Endpoint>],
         turn: &Turn,
@@ -83,6 +94,14 @@ impl Balancer {
         place.map(|place| self.up[place])
     }
 
+    /// A number below `bound` for this call: of its key where it has one, and by chance otherwise.
+    pub(super) fn chance(&self, turn: &Turn, question: &Question<'_>, bound: u64) -> u64 {
+        match &self.policy {
+            Policy::Keyed(keyed) => keyed.hash(turn, question) % bound,
+            _ => turn.below(bound),
+        }
+    }
+
     /// A place in `up`.
     fn choose(&self, endpoints: &[Arc<Endpoint>], turn: &Turn, question: &Question<'_>) -> usize {
         let count = self.up.len();
@@ -94,26 +113,38 @@ impl Balancer {
             Policy::Random => turn.below(count as u64) as usize,
             Policy::WeightedRoundRobin(weights) => turn.smooth(weights, |_| true).unwrap_or(0),
             Policy::WeightedRandom(weights) => weights.draw(turn),
-            Policy::LeastRequest(weights) => self.less_loaded(endpoints, turn, weights.as_ref()),
-            Policy::Ring(ring, hash_on) => ring.at(hash_on.of(turn, question)),
-            Policy::Maglev(table, hash_on) => table.at(hash_on.of(turn, question)),
+            Policy::LeastRequest(weights) => {
+                let load = |place: usize| endpoints[self.up[place]].load() as u64;
+                self.cheaper(turn, weights.as_ref(), load, |load, weight| load * weight)
+            }
+            Policy::PeakEwma(weights) => {
+                let now = Instant::now();
+                let cost = |place: usize| expected(&endpoints[self.up[place]], now);
+                self.cheaper(turn, weights.as_ref(), cost, |cost, weight| cost * weight as f64)
+            }
+            Policy::Keyed(keyed) => keyed.choose(endpoints, &self.up, keyed.hash(turn, question)),
         }
     }
 
-    /// Of two endpoints the one that would have less to do for its weight. Where all weigh the same the first of the two is
-    /// the next in turn, so that none is left out for long by chance, and calls that find everything idle go round.
-    fn less_loaded(&self, endpoints: &[Arc<Endpoint>], turn: &Turn, weights: Option<&Weights>) -> usize {
+    /// Of two endpoints the one that costs less for its weight. Where all weigh the same the first of the two is the next in
+    /// turn, so that none is left out for long by chance, and calls that find everything idle go round.
+    fn cheaper<T: PartialOrd>(
+        &self,
+        turn: &Turn,
+        weights: Option<&Weights>,
+        cost: impl Fn(usize) -> T,
+        times: impl Fn(T, u64) -> T,
+    ) -> usize {
         let count = self.up.len();
-        let load = |place: usize| endpoints[self.up[place]].load() as u64;
         match weights {
             None => {
                 let one = turn.next(count);
                 let other = (one + 1 + turn.below(count as u64 - 1) as usize) % count;
-                if load(other) < load(one) { other } else { one }
+                if cost(other) < cost(one) { other } else { one }
             }
             Some(weights) => {
                 let (one, other) = weights.draw_two(turn);
-                let less = load(other) * weights.of(one) < load(one) * weights.of(other);
+                let less = times(cost(other), weights.of(one)) < times(cost(one), weights.of(other));
                 if less { other } else { one }
             }
         }
@@ -129,8 +160,7 @@ impl Balancer {
         may: impl Fn(&usize) -> bool,
     ) -> Option<usize> {
         match &self.policy {
-            Policy::Ring(ring, hash_on) => ring.from(hash_on.of(turn, question)).find(may),
-            Policy::Maglev(table, hash_on) => table.from(hash_on.of(turn, question)).find(may),
+            Policy::Keyed(keyed) => keyed.choose_again(endpoints, &self.up, keyed.hash(turn, question), may),
             Policy::WeightedRoundRobin(weights) => turn.smooth(weights, may),
             _ => {
                 let count = self.up.len();
@@ -145,15 +175,14 @@ impl Balancer {
     }
 }
 
-impl HashOn {
-    fn of(&self, turn: &Turn, question: &Question<'_>) -> u64 {
-        match self {
-            HashOn::Path => hashing::hash(question.path.as_bytes(), 0),
-            HashOn::Metadata(key) => match question.metadata.get(key) {
-                Some(value) => hashing::hash(value.as_bytes(), 0),
-                None => turn.random(),
-            },
-        }
+/// When an endpoint would be done with one call more, in nanoseconds from now. One that nobody has asked is asked once, and
+/// then again when it has answered.
+fn expected(endpoint: &Endpoint, now: Instant) -> f64 {
+    let load = endpoint.load() as f64;
+    match endpoint.latency.as_ref().and_then(|latency| latency.estimate(now)) {
+        Some(estimate) => estimate * (load + 1.0),
+        None if load == 0.0 => 0.0,
+        None => UNKNOWN + load,
     }
 }
 

@@ -192,8 +192,8 @@ fn literal_addresses(endpoints: &[Endpoint]) -> Vec<Found> {
 }
 
 fn found(endpoint: &Endpoint, address: SocketAddr) -> Found {
-    let (weight, name, server_name) = (endpoint.weight, endpoint.name.clone(), endpoint.server_name.clone());
-    Found { address, weight, name, server_name }
+    let Endpoint { weight, priority, labels, name, server_name, .. } = endpoint.clone();
+    Found { address, weight, priority, labels, name, server_name }
 }
 
 fn update(cluster: &Arc<Cluster>, addresses: &[Found], checks: &mut HashMap<usize, health::Checks>) {

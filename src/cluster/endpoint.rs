@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::ServerName;
+use tokio::time::Instant;
 
 use super::Found;
 use super::breaker::Usage;
+use super::latency::Latency;
 use super::outlier::{Ejection, Tally};
+use crate::config::plan::Labels;
 
 /// One address that serves the cluster.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub(crate) struct Endpoint {
     /// How metrics and logs name it.
     pub(crate) label: Arc<str>,
     pub(crate) weight: u32,
+    /// 0 is asked first.
+    pub(crate) priority: u32,
+    /// What routes may ask for.
+    pub(crate) labels: Arc<Labels>,
     /// What the file calls it.
     pub(crate) name: Option<Arc<str>>,
     /// Whom its certificate must name, where the cluster speaks TLS.
@@ -32,6 +39,10 @@ pub(crate) struct Endpoint {
     work: Box<[Work]>,
     /// How its calls end; `None` where nobody asks.
     pub(crate) tally: Option<Tally>,
+    /// How long it takes to answer; `None` where nobody asks.
+    pub(crate) latency: Option<Latency>,
+    /// When it joined or came back, while it has less than all of its weight for that.
+    joined: Mutex<Option<Instant>>,
     reasons: Mutex<Reasons>,
 }
 
@@ -62,14 +73,17 @@ struct Work {
 static NEXT_ID: AtomicUsize = AtomicUsize::new(0);
 
 impl Endpoint {
-    /// One that is up. `counted` says that somebody asks how its calls end.
-    pub(super) fn new(found: Found, workers: usize, counted: bool) -> Endpoint {
-        let Found { address, weight, name, server_name } = found;
+    /// One that is up. `counted` says that somebody asks how its calls end, `decay` how long it is remembered how long they
+    /// took, where somebody asks that.
+    pub(super) fn new(found: Found, workers: usize, counted: bool, decay: Option<Duration>) -> Endpoint {
+        let Found { address, weight, priority, labels, name, server_name } = found;
         Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             label: address.to_string().into(),
             weight,
+            priority,
+            labels,
             name,
             server_name,
             healthy: AtomicBool::new(true),
@@ -77,6 +91,8 @@ impl Endpoint {
             ejected: AtomicBool::new(false),
             work: (0..workers).map(|_| Work::default()).collect(),
             tally: counted.then(|| Tally::new(workers)),
+            latency: decay.map(|decay| Latency::new(decay, workers)),
+            joined: Mutex::default(),
             reasons: Mutex::default(),
         }
     }
@@ -84,7 +100,10 @@ impl Endpoint {
     /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
     /// and which of them DNS finds first is not worth a connection. Under TLS the certificates tell them apart.
     pub(crate) fn is(&self, found: &Found) -> bool {
-        self.address == found.address && self.weight == found.weight && self.server_name == found.server_name
+        let Found { address, weight, priority, labels, name: _, server_name } = found;
+        (self.address, self.weight, self.priority) == (*address, *weight, *priority)
+            && self.labels == *labels
+            && self.server_name == *server_name
     }
 
     /// False while a health check says that it is down.
@@ -110,6 +129,23 @@ impl Endpoint {
     pub(super) fn set_ejection(&self, ejection: Option<Ejection>) {
         self.ejected.store(ejection.is_some(), Ordering::Relaxed);
         self.change_reasons(|reasons| reasons.ejection = ejection);
+    }
+
+    /// It has joined, or has come back.
+    pub(super) fn joins(&self, now: Instant) {
+        *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// How long ago it joined or came back; `None` where that is of no interest any more.
+    pub(crate) fn age(&self, now: Instant) -> Option<Duration> {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).map(|joined| now.saturating_duration_since(joined))
+    }
+
+    /// True while it joined less than `window` ago. After that it is forgotten that it did.
+    pub(super) fn is_growing(&self, now: Instant, window: Duration) -> bool {
+        let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+        *joined = joined.filter(|joined| now.saturating_duration_since(*joined) < window);
+        joined.is_some()
     }
 
     pub(super) fn note_check_failure(&self, why: &str) {

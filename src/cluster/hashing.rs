@@ -39,12 +39,7 @@ impl Ring {
         self.points.len()
     }
 
-    /// The place that owns this hash.
-    pub(super) fn at(&self, hash: u64) -> usize {
-        self.from(hash).next().unwrap_or(0)
-    }
-
-    /// The places around the ring from this hash on, each as often as it has points.
+    /// The places around the ring from this hash on, each as often as it has points; the first owns it.
     pub(super) fn from(&self, hash: u64) -> impl Iterator<Item = usize> {
         let next = self.points.partition_point(|(point, _)| *point < hash);
         self.points[next..].iter().chain(&self.points[..next]).map(|(_, place)| *place as usize)
@@ -95,12 +90,7 @@ impl Maglev {
         self.table.len()
     }
 
-    /// The place that owns this hash.
-    pub(super) fn at(&self, hash: u64) -> usize {
-        self.table[self.slot(hash)] as usize
-    }
-
-    /// The places along the table from this hash on, each as often as it has slots.
+    /// The places along the table from this hash on, each as often as it has slots; the first owns it.
     pub(super) fn from(&self, hash: u64) -> impl Iterator<Item = usize> {
         let (before, after) = self.table.split_at(self.slot(hash));
         after.iter().chain(before).map(|place| *place as usize)

@@ -15,7 +15,7 @@ use super::file::File;
 use super::findings::Findings;
 use super::located::{At, Ignored};
 use super::place::Place;
-use super::plan::Plan;
+use super::plan::{Locality, Plan};
 use super::read::Reader;
 use crate::registry::Registry;
 
@@ -28,6 +28,7 @@ mod filter;
 mod health;
 mod http2;
 mod listener;
+mod locality;
 mod log;
 mod manager;
 mod outlier;
@@ -38,6 +39,7 @@ mod retry;
 mod route;
 mod scope;
 mod service_config;
+mod subset;
 mod tls;
 mod value;
 
@@ -47,6 +49,7 @@ use address::Bound;
 use cluster::Names;
 use proxy::ProxySettings;
 use scope::Scope;
+use subset::Asked;
 
 /// What every rule may need.
 struct Checker<'c, 'n> {
@@ -63,6 +66,10 @@ struct Checker<'c, 'n> {
     system_roots: OnceCell<Result<Arc<RootCertStore>, String>>,
     /// Clusters to which a route with a retry policy leads.
     retried: RefCell<HashSet<usize>>,
+    /// The labels that routes ask of clusters.
+    asked: RefCell<Asked>,
+    /// Where this process stands; `None` where the file does not say.
+    here: Option<Locality>,
 }
 
 impl Checker<'_, '_> {
@@ -106,7 +113,10 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
         bound: Bound::default(),
         system_roots: OnceCell::new(),
         retried: RefCell::default(),
+        asked: RefCell::default(),
+        here: None,
     };
+    checker.here = checker.here(file.node.as_ref());
     let top = Scope::new(root, "the file");
     let resources = checker.required(file.static_resources.as_ref(), "static_resources", &top);
     let scope = Scope::new(resources.map_or(root, |at| at.key), "`static_resources`");

@@ -3,14 +3,14 @@
 //! Every default is written out, so that what stands there is what holds; reading it back gives the same plan. What
 //! looks like a secret is hidden.
 
+mod balance;
 mod health;
 
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
-    Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, Listener,
-    NamedFilter, Node, Plan, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls,
-    UpstreamHttp2,
+    Budget, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, Listener, NamedFilter, Node, Plan, Rest, RetryBudget,
+    RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -114,7 +114,11 @@ fn root(plan: &Plan) -> Value {
 }
 
 fn node(node: &Node) -> Option<Value> {
-    let names = map([("id", node.id.as_deref().and_then(some)), ("cluster", node.cluster.as_deref().and_then(some))]);
+    let names = map([
+        ("id", node.id.as_deref().and_then(some)),
+        ("cluster", node.cluster.as_deref().and_then(some)),
+        ("locality", node.locality.as_ref().map(balance::locality)),
+    ]);
     Some(names).filter(|_| *node != Node::default())
 }
 
@@ -174,7 +178,7 @@ fn route(route: &Route, clusters: &[Cluster]) -> Value {
             map([("name", some(header.name.as_str())), ("values", values)])
         })
     });
-    let cluster = clusters.get(route.cluster).map_or("", |cluster| &cluster.name);
+    let cluster = clusters.get(route.cluster);
     map([
         ("id", some(&*route.id)),
         ("match", Some(map([(key, some(path)), ("headers", headers)]))),
@@ -198,10 +202,12 @@ fn circuit_breakers(breakers: &CircuitBreakers) -> Value {
     ])
 }
 
-fn action(cluster: &str, route: &Route) -> Value {
+fn action(cluster: Option<&Cluster>, route: &Route) -> Value {
     let timeouts = route.timeouts;
+    let subset = || Some(balance::labels(cluster?.subsets.get(route.subset?)?));
     map([
-        ("cluster", some(cluster)),
+        ("cluster", some(cluster.map_or("", |cluster| &cluster.name))),
+        ("metadata_match", subset()),
         ("timeout", time(timeouts.call.unwrap_or_default())),
         ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
         ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
@@ -215,27 +221,18 @@ fn cluster(cluster: &Cluster) -> Value {
         Discovery::StrictDns { interval } => ("StrictDNS", Some(interval)),
         Discovery::LogicalDns { interval } => ("LogicalDns", Some(interval)),
     };
-    let (policy, hash_on) = match &cluster.balance {
-        Balance::RoundRobin => ("RoundRobin", None),
-        Balance::WeightedRoundRobin => ("WeightedRoundRobin", None),
-        Balance::Random => ("Rand", None),
-        Balance::WeightedRandom => ("WeightRandom", None),
-        Balance::LeastRequest => ("LeastRequest", None),
-        Balance::Ring(on) => ("RingHashing", Some(on)),
-        Balance::Maglev(on) => ("MaglevHashing", Some(on)),
-    };
-    let hashed = |on: &HashOn| match on {
-        HashOn::Metadata(name) => map([("metadata", some(name.as_str()))]),
-        HashOn::Path => map([("path", some(true))]),
-    };
     map([
         ("name", some(&*cluster.name)),
         ("type", some(kind)),
         ("dns_refresh_rate", interval.and_then(time)),
         ("dns_lookup_family", interval.and_then(|_| some(cluster.lookup_family.name()))),
-        ("lb_policy", some(policy)),
-        ("hash_on", hash_on.map(hashed)),
-        ("consistent", hash_on.map(|_| consistent(cluster.consistent))),
+        ("lb_policy", some(balance::policy(&cluster.balance))),
+        ("hash_on", balance::hash_on(&cluster.balance)),
+        ("consistent", balance::consistent(cluster)),
+        ("peak_ewma", balance::peak_ewma(&cluster.balance)),
+        ("slow_start_config", cluster.slow_start.as_ref().map(balance::slow_start)),
+        ("overprovisioning_factor", balance::overprovisioning_factor(cluster)),
+        ("lb_subset_config", balance::lb_subset_config(cluster)),
         ("circuit_breakers", cluster.circuit_breakers.as_ref().map(circuit_breakers)),
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
@@ -246,7 +243,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("retry_budget", cluster.retry_budget.map(retry_budget)),
         ("retry_buffer", retry_buffer(cluster)),
         ("service_config_file", service_config_file(cluster)),
-        ("endpoints", list(&cluster.endpoints, endpoint)),
+        ("endpoints", list(&cluster.endpoints, balance::endpoint)),
         ("health_checks", health::checks(&cluster.health_checks)),
         ("outlier_detection", cluster.outlier_detection.as_ref().map(health::outlier_detection)),
         ("healthy_panic_threshold", some(cluster.healthy_panic_threshold)),
@@ -288,10 +285,6 @@ fn service_config_file(cluster: &Cluster) -> Option<Value> {
     some(cluster.service_config.as_ref()?.file.display().to_string())
 }
 
-fn consistent(consistent: Consistent) -> Value {
-    map([("replica_num", consistent.replicas.and_then(some)), ("maglev_table_size", some(consistent.table_size))])
-}
-
 fn upstream(http2: &UpstreamHttp2) -> Value {
     map([
         ("stream_window", bytes(http2.stream_window)),
@@ -310,14 +303,5 @@ fn tls(tls: &Tls) -> Value {
         ("key_file", tls.identity.as_ref().and_then(|(_, key)| path(key))),
         ("server_name", tls.server_name.as_ref().and_then(|name| some(name.to_str().into_owned()))),
         ("insecure_skip_verify", some(tls.insecure_skip_verify)),
-    ])
-}
-
-fn endpoint(endpoint: &Endpoint) -> Value {
-    let address = map([("address", some(endpoint.host.clone())), ("port", some(endpoint.port))]);
-    map([
-        ("name", endpoint.name.as_deref().and_then(some)),
-        ("socket_address", Some(address)),
-        ("meta", Some(map([("weight", some(endpoint.weight))]))),
     ])
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::located::{At, Ignored};
 
+pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod cluster;
 pub(crate) mod listener;
@@ -17,6 +18,7 @@ pub(crate) mod service_config;
 pub(crate) mod tls;
 pub(crate) mod value;
 
+use balance::Locality;
 use cluster::Cluster;
 use listener::Listener;
 use value::Duration;
@@ -128,6 +130,8 @@ pub(crate) struct Identity {
     pub(crate) id: Option<At<String>>,
     /// The group that this process belongs to.
     pub(crate) cluster: Option<At<String>>,
+    /// Where this process stands: endpoints with a `locality` of their own are asked the sooner the nearer they are.
+    pub(crate) locality: Option<At<Locality>>,
 }
 
 /// How a drain goes: what happens from SIGTERM to the end of the process.

@@ -3,6 +3,7 @@
 //! A plan is immutable and never half right. Names are resolved (a route holds the index of its cluster), defaults are
 //! filled in, and filters are built.
 
+mod balance;
 mod breaker;
 mod health;
 mod retry;
@@ -14,9 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use weir_filter::Filter;
 
+pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, SubsetFallback};
 pub use breaker::{Budget, CircuitBreakers};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use retry::{
@@ -65,6 +66,28 @@ pub struct Node {
     pub id: Option<String>,
     /// The group that it belongs to.
     pub cluster: Option<String>,
+    /// Where it stands.
+    pub locality: Option<Locality>,
+}
+
+/// Where an endpoint or a process stands, from the large to the small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locality {
+    /// Such as `eu-west`.
+    pub region: String,
+    /// Such as `eu-west-1a`.
+    pub zone: Option<String>,
+    /// Such as a rack.
+    pub sub_zone: Option<String>,
+}
+
+impl Locality {
+    /// What two have in common: nothing, the region, the zone too, all.
+    #[must_use]
+    pub fn shared_with(&self, other: &Locality) -> u32 {
+        let steps = [self.region == other.region, self.zone == other.zone, self.sub_zone == other.sub_zone];
+        steps.into_iter().take_while(|same| *same).count() as u32
+    }
 }
 
 /// How a drain goes.
@@ -138,6 +161,8 @@ pub struct Route {
     pub headers: Vec<HeaderMatch>,
     /// Index into [`Plan::clusters`].
     pub cluster: usize,
+    /// Index into its cluster's [`Cluster::subsets`]; `None` is every endpoint, or the default subset where there is one.
+    pub subset: Option<usize>,
     /// When its calls are made again; `None` leaves it to the cluster.
     pub retry_policy: Option<Arc<RetryPolicy>>,
     /// How long its calls may take.
@@ -209,6 +234,14 @@ pub struct Cluster {
     pub balance: Balance,
     /// How large the table of a hashing policy is.
     pub consistent: Consistent,
+    /// How an endpoint that joins or comes back gets its share; `None` is at once.
+    pub slow_start: Option<SlowStart>,
+    /// What a priority's share of usable endpoints is multiplied by, in per cent, to tell what it can take.
+    pub overprovisioning_factor: u32,
+    /// The labels that routes ask for, each once; [`Route::subset`] is an index into this.
+    pub subsets: Vec<Labels>,
+    /// Who takes the calls of a subset without endpoints.
+    pub subset_fallback: SubsetFallback,
     /// The endpoints that the file names.
     pub endpoints: Vec<Endpoint>,
     /// The active health checks; an endpoint is up when all of them say so.
@@ -244,6 +277,15 @@ impl Cluster {
     #[must_use]
     pub fn throttling(&self) -> Option<RetryThrottling> {
         self.retry_throttling.or_else(|| self.service_config.as_ref()?.throttling)
+    }
+
+    /// The subset of a route that asks for none.
+    #[must_use]
+    pub fn default_subset(&self) -> Option<usize> {
+        match self.subset_fallback {
+            SubsetFallback::DefaultSubset(index) => Some(index),
+            SubsetFallback::NoFallback | SubsetFallback::AnyEndpoint => None,
+        }
     }
 }
 
@@ -301,58 +343,6 @@ impl LookupFamily {
             LookupFamily::V6Preferred => "V6_PREFERRED",
         }
     }
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// In turn.
-    RoundRobin,
-    /// In turn, in proportion to the weights and evenly mixed.
-    WeightedRoundRobin,
-    /// By chance, each alike.
-    Random,
-    /// By chance, in proportion to the weights.
-    WeightedRandom,
-    /// The one with fewer open streams for its weight, of two.
-    LeastRequest,
-    /// Consistent hashing on a ring.
-    Ring(HashOn),
-    /// Consistent hashing by a Maglev table.
-    Maglev(HashOn),
-}
-
-/// What a hashing policy hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashOn {
-    /// The value of this metadata key; a call without it is spread by chance.
-    Metadata(http::HeaderName),
-    /// The full method name.
-    Path,
-}
-
-/// How large the table of a hashing policy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consistent {
-    /// How often the endpoint of the least weight stands on a ring; `None` leaves it to the number of endpoints.
-    pub replicas: Option<u32>,
-    /// The number of slots of a Maglev table; prime.
-    pub table_size: u32,
-}
-
-/// One endpoint as the file names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// A host name or an IP address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Its share where a policy weighs; at least 1.
-    pub weight: u32,
-    /// How the admin page of the clusters calls it: its `name` in the file, or its `id`.
-    pub name: Option<Arc<str>>,
-    /// The name that its certificate must have, where its cluster speaks TLS.
-    pub server_name: Option<ServerName<'static>>,
 }
 
 /// HTTP/2 settings towards backends.

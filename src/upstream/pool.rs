@@ -71,8 +71,17 @@ pub(crate) struct ConnectFailed(pub(super) Option<Reason>);
 pub(crate) struct Lease {
     pub(crate) connection: Rc<Connection>,
     pub(crate) pool: Rc<Pool>,
-    /// What circuit breakers count; `None` where there are none.
-    pub(crate) place: Option<Box<Place>>,
+    /// What only some clusters ask of a call; `None` where nobody does.
+    pub(crate) watched: Option<Box<Watched>>,
+}
+
+/// What only some clusters ask of a call.
+#[derive(Default)]
+pub(crate) struct Watched {
+    /// What circuit breakers count.
+    pub(crate) place: Option<Place>,
+    /// When the backend was asked, until it answers; where the policy wants to know how long that takes.
+    asked: Cell<Option<Instant>>,
 }
 
 impl Pool {
@@ -113,7 +122,9 @@ impl Pool {
         let connection = self.connections.borrow().iter().find(|connection| connection.has_room())?.clone();
         connection.opened();
         self.endpoint.opened(self.worker);
-        Some(Lease { connection, pool: self.clone(), place: None })
+        let timed = || Box::new(Watched { place: None, asked: Cell::new(Some(Instant::now())) });
+        let watched = self.endpoint.latency.is_some().then(timed);
+        Some(Lease { connection, pool: self.clone(), watched })
     }
 
     /// Waits for a stream, and has connections opened for as many as wait.
@@ -317,13 +328,29 @@ impl Pool {
 impl Lease {
     /// The same, counted by circuit breakers.
     pub(super) fn at(mut self, place: Place) -> Lease {
-        self.place = Some(Box::new(place));
+        self.watched.get_or_insert_default().place = Some(place);
         self
+    }
+
+    /// The backend has answered, in the name of its application or to say that it failed.
+    pub(crate) fn answered(&self, failed: impl FnOnce() -> bool) {
+        if let Some(asked) = self.watched.as_ref().and_then(|watched| watched.asked.take()) {
+            self.measure(asked, failed());
+        }
+    }
+
+    fn measure(&self, asked: Instant, failed: bool) {
+        let Some(latency) = &self.pool.endpoint.latency else { return };
+        match failed {
+            true => latency.failed(self.pool.worker, asked, Instant::now()),
+            false => latency.answered(self.pool.worker, asked, Instant::now()),
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.answered(|| true);
         self.pool.endpoint.ended(self.pool.worker);
         self.connection.stream_ended(!self.pool.waiting.borrow().is_empty());
     }

@@ -33,6 +33,7 @@ static_resources:
   clusters:
     - name: orders
       endpoints: [{socket_address: {address: 10.0.0.1, port: 50051}}]
+      slow_start_config: {slow_start_window: 30s}
       health_checks: [{protocol: grpc}]
       outlier_detection: {success_rate_stdev_factor: 1, failure_percentage_threshold: 1}
       retry_policy: {max_attempts: 3, retryable_status_codes: [UNAVAILABLE]}

@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use prometheus::proto::{MetricFamily, MetricType};
+use tokio::time::Instant;
 
 use super::super::State;
 use super::{counter, family, gauge};
-use crate::cluster::Endpoint;
 use crate::cluster::outlier::Outliers;
+use crate::cluster::{Endpoint, slow_start};
 
 pub(super) fn healthy(state: &State) -> MetricFamily {
     by_endpoint(state, "weir_endpoint_healthy", "1 while health checks let an endpoint have calls.", |endpoint| {
@@ -69,6 +70,33 @@ pub(super) fn cluster_panic(state: &State) -> MetricFamily {
     for cluster in state.clusters.iter().filter(|cluster| cluster.plan.healthy_panic_threshold > 0) {
         let panic = u64::from(cluster.members().panic);
         family.mut_metric().push(gauge(&[("cluster", &cluster.plan.name)], panic));
+    }
+    family
+}
+
+pub(super) fn priority_share(state: &State) -> MetricFamily {
+    let help = "What a priority gets of its cluster's calls, in per cent.";
+    let mut family = family("weir_priority_share_percent", help, MetricType::GAUGE);
+    for cluster in &state.clusters {
+        let members = cluster.members();
+        for level in members.all.each().iter().filter(|_| members.all.each().len() > 1) {
+            let labels = [("cluster", &*cluster.plan.name), ("priority", &level.priority.to_string())];
+            family.mut_metric().push(gauge(&labels, u64::from(level.share)));
+        }
+    }
+    family
+}
+
+pub(super) fn slow_start(state: &State) -> MetricFamily {
+    let help = "What an endpoint has of its weight, in per cent, where the cluster has slow_start_config.";
+    let mut family = family("weir_endpoint_slow_start_percent", help, MetricType::GAUGE);
+    let now = Instant::now();
+    for cluster in &state.clusters {
+        for endpoint in &cluster.members().endpoints {
+            let labels = [("cluster", &*cluster.plan.name), ("endpoint", &*endpoint.label)];
+            let percent = slow_start::percent(cluster, endpoint, now);
+            family.mut_metric().extend(percent.map(|percent| gauge(&labels, percent)));
+        }
     }
     family
 }

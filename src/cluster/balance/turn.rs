@@ -36,7 +36,7 @@ impl Turn {
 
     /// The same choices every time.
     #[cfg(test)]
-    pub(super) fn seeded(seed: u64) -> Turn {
+    pub(crate) fn seeded(seed: u64) -> Turn {
         Turn::from_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 

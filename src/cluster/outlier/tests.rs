@@ -3,9 +3,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::*;
-use crate::cluster::Found;
-use crate::config::load_text;
-use crate::registry::Registry;
+use crate::cluster::{Found, fixture};
 
 const WORKERS: usize = 2;
 
@@ -20,24 +18,9 @@ struct Bed {
 impl Bed {
     /// With these keys of `outlier_detection`, and further ones of the cluster.
     fn new(endpoints: u16, keys: &str, cluster: &str) -> Bed {
-        let yaml = format!(
-            "static_resources:
-  listeners:
-    - name: grpc
-      protocol_type: GRPC
-      address: {{socket_address: {{address: 127.0.0.1, port: 0}}}}
-      filter_chains: {{filters: [{{name: dgp.filter.network.grpcconnectionmanager, config: {{
-        route_config: {{routes: [{{match: {{prefix: /}}, route: {{cluster: a}}}}]}},
-        grpc_filters: [{{name: dgp.filter.grpc.proxy}}]}}}}]}}
-  clusters:
-    - {{name: a, lb_policy: RoundRobin, outlier_detection: {{{keys}}}, endpoints: [], {cluster}}}
-"
-        );
-        let plan = load_text(&yaml, "test.yaml", &Registry::builtin(), &|_| None).expect("a good configuration");
-        let cluster = Arc::new(Cluster::new(0, plan.clusters[0].clone(), WORKERS));
-        let found = (0..endpoints).map(|at| ([127, 0, 0, 1], 1000 + at).into());
-        let found: Vec<Found> =
-            found.map(|address| Found { address, weight: 1, name: None, server_name: None }).collect();
+        let keys = format!("lb_policy: RoundRobin, outlier_detection: {{{keys}}}, {cluster}");
+        let cluster = Arc::new(fixture::cluster(&keys, &[]));
+        let found: Vec<Found> = (0..endpoints).map(|at| Found::on(1000 + at)).collect();
         cluster.replace(&found);
         let detector = tokio::spawn(detect(cluster.clone()));
         Bed { cluster, detector }
@@ -195,11 +178,10 @@ async fn an_endpoint_that_has_left_is_forgotten() {
     let bed = Bed::new(2, "consecutive_gateway_failure: 1", "");
     bed.tell(0, Verdict::GatewayFailure, 1).await;
     let stays = bed.cluster.members().endpoints[1].clone();
-    let found = |address| Found { address, weight: 1, name: None, server_name: None };
-    bed.cluster.replace(&[found(stays.address)]);
+    bed.cluster.replace(&[Found::at(stays.address)]);
     sleep(Duration::from_secs(60)).await;
     // The same address again is another endpoint, with nothing against it.
-    bed.cluster.replace(&[found(([127, 0, 0, 1], 1000).into()), found(stays.address)]);
+    bed.cluster.replace(&[Found::on(1000), Found::at(stays.address)]);
     assert_eq!(bed.ejected(), NOBODY);
     bed.tell(0, Verdict::GatewayFailure, 1).await;
     assert_eq!(bed.times(0).map(|(times, _)| times), Some(1));

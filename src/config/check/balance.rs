@@ -1,16 +1,30 @@
 //! Rules for the choice of an endpoint.
 
+use std::time::Duration;
+
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::file::cluster::{Cluster, HashOn};
+use crate::config::file::balance::HashOn;
+use crate::config::file::cluster::Cluster;
 use crate::config::file::value::LbPolicy;
 use crate::config::located::At;
 use crate::config::plan::{self, Balance};
 use crate::config::suggest::did_you_mean;
 
 /// The policies by the names that the documentation uses.
-const POLICIES: [&str; 7] =
-    ["RoundRobin", "WeightedRoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing"];
+const POLICIES: [&str; 8] = [
+    "RoundRobin",
+    "WeightedRoundRobin",
+    "Rand",
+    "WeightRandom",
+    "LeastRequest",
+    "PeakEwma",
+    "RingHashing",
+    "MaglevHashing",
+];
+
+/// A peak is half forgotten after seven seconds.
+const DECAY_TIME: Duration = Duration::from_secs(10);
 
 /// A policy before it is known what a hashing one hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +34,7 @@ enum Policy {
     Random,
     WeightedRandom,
     LeastRequest,
+    PeakEwma,
     Ring,
     Maglev,
 }
@@ -33,6 +48,7 @@ fn policy(text: &str) -> Option<Policy> {
         "rand" | "random" | "lb" => Policy::Random,
         "weightrandom" => Policy::WeightedRandom,
         "leastrequest" | "leastconn" => Policy::LeastRequest,
+        "peakewma" => Policy::PeakEwma,
         "ringhashing" | "ringhash" => Policy::Ring,
         "maglevhashing" | "maglev" => Policy::Maglev,
         _ => return None,
@@ -50,6 +66,7 @@ impl Checker<'_, '_> {
         if let Some(consistent) = cluster.consistent.as_ref().filter(|_| !hashes) {
             self.useless("consistent", Some(consistent), "`lb_policy` is not a hashing one");
         }
+        let decay_time = self.decay_time(cluster, policy);
         let on = hash_on.and_then(|at| self.hash_on(at, scope));
         match policy {
             Policy::RoundRobin => Balance::RoundRobin,
@@ -57,9 +74,38 @@ impl Checker<'_, '_> {
             Policy::Random => Balance::Random,
             Policy::WeightedRandom => Balance::WeightedRandom,
             Policy::LeastRequest => Balance::LeastRequest,
+            Policy::PeakEwma => Balance::PeakEwma { decay_time },
             Policy::Ring => Balance::Ring(on.unwrap_or_else(|| self.hash_on_path(cluster, scope))),
             Policy::Maglev => Balance::Maglev(on.unwrap_or_else(|| self.hash_on_path(cluster, scope))),
         }
+    }
+
+    fn decay_time(&self, cluster: &Cluster, policy: Policy) -> Duration {
+        let field = cluster.peak_ewma.as_ref();
+        if policy != Policy::PeakEwma {
+            self.useless("peak_ewma", field, "`lb_policy` is not `PeakEwma`");
+        }
+        let decay_time = field.and_then(|at| at.value.as_ref()?.decay_time.as_ref());
+        self.positive(decay_time, "decay_time").unwrap_or(DECAY_TIME)
+    }
+
+    pub(super) fn slow_start(&self, cluster: &Cluster, scope: &Scope) -> Option<plan::SlowStart> {
+        let field = cluster.slow_start_config.as_ref()?;
+        let config = field.value.as_ref()?;
+        let policy = cluster.lb_policy.as_ref().and_then(|at| policy(&at.value.as_ref()?.0));
+        if matches!(policy, Some(Policy::Ring | Policy::Maglev)) {
+            let why = "`lb_policy` is a hashing one: a key goes where it belongs";
+            self.useless("slow_start_config", Some(field), why);
+        }
+        let inner = scope.key("slow_start_config", field);
+        let window = self.required(config.slow_start_window.as_ref(), "slow_start_window", &inner);
+        let window = self.positive(window, "slow_start_window");
+        let aggression = config.aggression.as_ref().and_then(|at| self.thousandths(at, "aggression"));
+        Some(plan::SlowStart {
+            aggression: aggression.unwrap_or(plan::Thousandths(1000)),
+            min_weight_percent: self.number(config.min_weight_percent.as_ref(), "min_weight_percent", 0..=100, 10),
+            window: window?,
+        })
     }
 
     fn policy(&self, cluster: &Cluster, scope: &Scope) -> Policy {
@@ -127,8 +173,15 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(at.place, format!("`maglev_table_size` must be a prime number: {table_size}"));
             self.error(error.label(format!("the next one is {}", next_prime(table_size))));
         }
-        let replicas = replicas.and_then(|at| self.in_range(at, "replica_num", 1..=1000));
-        plan::Consistent { replicas: replicas.and_then(|replicas| u32::try_from(replicas).ok()), table_size }
+        let number = |field: Option<&At<u64>>, key, range| {
+            field.and_then(|at| self.in_range(at, key, range)).and_then(|number| u32::try_from(number).ok())
+        };
+        let factor = consistent.and_then(|consistent| consistent.hash_balance_factor.as_ref());
+        plan::Consistent {
+            replicas: number(replicas, "replica_num", 1..=1000),
+            table_size,
+            balance_factor: number(factor, "hash_balance_factor", 100..=10_000),
+        }
     }
 }
 
@@ -158,6 +211,8 @@ mod tests {
             ("WeightRandom", Some(Policy::WeightedRandom)),
             ("least_conn", Some(Policy::LeastRequest)),
             ("LeastRequest", Some(Policy::LeastRequest)),
+            ("PeakEwma", Some(Policy::PeakEwma)),
+            ("peak_ewma", Some(Policy::PeakEwma)),
             ("RingHashing", Some(Policy::Ring)),
             ("MaglevHashing", Some(Policy::Maglev)),
             ("IPHash", None),

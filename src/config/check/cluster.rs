@@ -96,6 +96,7 @@ impl Checker<'_, '_> {
             self.no_checks_by_http1(cluster.health_checks.as_ref());
         }
         let balance = self.balance(cluster, &scope);
+        let (subsets, subset_fallback) = self.subsets(cluster, index, &endpoints, &scope);
         self.weights(cluster, &balance);
         let connect = self.positive(cluster.connect_timeout.as_ref(), "connect_timeout");
         let connect = match &cluster.connect_timeout {
@@ -114,6 +115,10 @@ impl Checker<'_, '_> {
             lookup_family: self.lookup_family(cluster),
             balance,
             consistent: self.consistent(cluster),
+            slow_start: self.slow_start(cluster, &scope),
+            overprovisioning_factor: self.overprovisioning_factor(cluster, &endpoints),
+            subsets,
+            subset_fallback,
             endpoints,
             health_checks: self.health_checks(cluster.health_checks.as_ref(), &scope),
             outlier_detection: self.outlier_detection(cluster.outlier_detection.as_ref()),

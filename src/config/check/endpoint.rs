@@ -1,9 +1,10 @@
 //! Rules for endpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::subset::Written;
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::cluster::{Cluster, Endpoint, EndpointAddress};
@@ -21,7 +22,8 @@ impl Checker<'_, '_> {
         let mut seen: HashMap<(String, u16), Place> = HashMap::new();
         let mut endpoints = Vec::new();
         for item in items {
-            for (endpoint, place) in self.endpoint(item, scope) {
+            let (found, distance) = self.endpoint(item, scope);
+            for (endpoint, place) in found {
                 let key = (endpoint.host.to_ascii_lowercase(), endpoint.port);
                 if let Some(first) = seen.insert(key, place) {
                     let message =
@@ -29,30 +31,41 @@ impl Checker<'_, '_> {
                     let error = Diagnostic::new(place, message).label("to give it more calls, use `meta: {weight: 2}`");
                     self.error(error.other(first, "the first"));
                 }
-                endpoints.push(endpoint);
+                endpoints.push((endpoint, distance));
             }
         }
-        endpoints
+        self.by_distance(&mut endpoints);
+        endpoints.into_iter().map(|(endpoint, _)| endpoint).collect()
     }
 
-    fn endpoint(&self, at: &At<Endpoint>, scope: &Scope) -> Vec<(plan::Endpoint, Place)> {
-        let Some(endpoint) = &at.value else { return Vec::new() };
+    /// The endpoints that an entry stands for, and how far they are.
+    fn endpoint(&self, at: &At<Endpoint>, scope: &Scope) -> (Vec<(plan::Endpoint, Place)>, u32) {
+        let Some(endpoint) = &at.value else { return Default::default() };
         let scope = scope.item("endpoint", None, at);
-        let weight = endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta));
-        let name = self.endpoint_name(endpoint);
-        let address = self.required(endpoint.socket_address.as_ref(), "socket_address", &scope);
-        let Some(address) = address else { return Vec::new() };
-        let Some(value) = &address.value else { return Vec::new() };
+        let distance = self.distance(endpoint, &scope);
+        let Some((hosts, port)) = self.addresses(endpoint, &scope) else { return Default::default() };
+        let stem = plan::Endpoint {
+            host: String::new(),
+            port,
+            weight: endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta)),
+            priority: self.number(endpoint.priority.as_ref(), "priority", 0..=128, 0),
+            labels: Arc::new(self.labels(endpoint.meta.as_ref())),
+            name: self.endpoint_name(endpoint),
+            server_name: None,
+        };
+        let endpoint = |(host, place)| (plan::Endpoint { host, ..stem.clone() }, place);
+        (hosts.into_iter().map(endpoint).collect(), distance)
+    }
+
+    fn addresses(&self, endpoint: &Endpoint, scope: &Scope) -> Option<(Vec<(String, Place)>, u16)> {
+        let address = self.required(endpoint.socket_address.as_ref(), "socket_address", scope)?;
+        let value = address.value.as_ref()?;
         self.no_effect("protocol_type", value.protocol_type.as_ref(), "backends are spoken to in gRPC");
         let inner = scope.key("socket_address", address);
         let port = self.required(value.port.as_ref(), "port", &inner);
         let port = port.and_then(|port| self.in_range(port, "port", 1..=65_535));
         let hosts = self.hosts(value, &inner);
-        let Some(port) = port.and_then(|port| u16::try_from(port).ok()) else { return Vec::new() };
-        hosts
-            .into_iter()
-            .map(|(host, place)| (plan::Endpoint { host, port, weight, name: name.clone(), server_name: None }, place))
-            .collect()
+        Some((hosts, port.and_then(|port| u16::try_from(port).ok())?))
     }
 
     /// `name`, or else `id` in one of its two spellings.
@@ -117,12 +130,8 @@ impl Checker<'_, '_> {
         None
     }
 
-    fn weight(&self, meta: &At<BTreeMap<String, Option<At<String>>>>) -> u32 {
+    fn weight(&self, meta: &At<Written>) -> u32 {
         let Some(labels) = &meta.value else { return 1 };
-        for (label, field) in labels.iter().filter(|(label, _)| *label != "weight") {
-            let place = field.as_ref().map_or(meta.key, |field| field.key);
-            self.notice(place, format!("the label `{label}` has no effect"));
-        }
         let Some(Some(field)) = labels.get("weight") else { return 1 };
         let Some(text) = &field.value else { return 1 };
         match text.parse::<u64>() {

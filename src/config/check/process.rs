@@ -65,7 +65,8 @@ impl Checker<'_, '_> {
     pub(super) fn node(&self, field: Option<&At<Identity>>) -> plan::Node {
         let Some(identity) = field.and_then(|field| field.value.as_ref()) else { return plan::Node::default() };
         let text = |field: &Option<At<String>>, key| Some(self.text(field.as_ref()?, key)?.to_owned());
-        plan::Node { id: text(&identity.id, "id"), cluster: text(&identity.cluster, "cluster") }
+        let (id, cluster) = (text(&identity.id, "id"), text(&identity.cluster, "cluster"));
+        plan::Node { id, cluster, locality: self.here.clone() }
     }
 
     /// Pixiu has it under `static_resources`; at the top of the file is where people look for it.

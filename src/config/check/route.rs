@@ -20,6 +20,7 @@ type Conditions = (Pattern, Vec<(HeaderName, Vec<String>)>);
 struct Action {
     /// Index into the plan's clusters.
     cluster: usize,
+    subset: Option<usize>,
     place: Place,
     timeouts: plan::Timeouts,
     retry_policy: Option<Arc<plan::RetryPolicy>>,
@@ -61,12 +62,12 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(place, format!("two routes take the same calls: `{text}`"));
             self.error(error.label("the second").other(first, "the first"));
         }
-        let Action { cluster, place, timeouts, retry_policy } = action?;
+        let Action { cluster, subset, place, timeouts, retry_policy } = action?;
         if retry_policy.is_some() {
             self.retried.borrow_mut().insert(cluster);
         }
         let id = id.unwrap_or(text).into();
-        Some((plan::Route { id, pattern, headers, cluster, timeouts, retry_policy }, place))
+        Some((plan::Route { id, pattern, headers, cluster, subset, timeouts, retry_policy }, place))
     }
 
     fn action(&self, route: &Route, scope: &Scope) -> Option<Action> {
@@ -75,7 +76,8 @@ impl Checker<'_, '_> {
         let timeouts = self.timeouts(value);
         let retry_policy = self.retry_policy(value.retry_policy.as_ref(), scope);
         let (cluster, place) = self.route_cluster(value, &scope.key("route", action))?;
-        Some(Action { cluster, place, timeouts, retry_policy })
+        let subset = self.metadata_match(value.metadata_match.as_ref(), cluster);
+        Some(Action { cluster, subset, place, timeouts, retry_policy })
     }
 
     fn timeouts(&self, action: &RouteAction) -> plan::Timeouts {

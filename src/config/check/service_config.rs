@@ -224,6 +224,8 @@ fn within<T>(
         bound: Bound::default(),
         system_roots: OnceCell::new(),
         retried: RefCell::default(),
+        asked: RefCell::default(),
+        here: None,
     };
     Some(check(&checker, &config, root.place))
 }

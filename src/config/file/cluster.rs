@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::balance::{Consistent, HashOn, LbSubsetConfig, Locality, PeakEwma, SlowStartConfig};
 use super::breaker::CircuitBreakers;
 use super::retry::{RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::tls::{Asked, ClusterTls};
@@ -24,13 +25,23 @@ pub(crate) struct Cluster {
     #[schemars(extend("default" = "Static"))]
     pub(crate) discovery: Option<At<DiscoveryType>>,
     /// How an endpoint is chosen for a call: `RoundRobin`, `WeightedRoundRobin`, `Rand`, `WeightRandom`, `LeastRequest`,
-    /// `RingHashing` or `MaglevHashing`.
+    /// `PeakEwma`, `RingHashing` or `MaglevHashing`.
     #[schemars(extend("default" = "Rand"))]
     pub(crate) lb_policy: Option<At<LbPolicy>>,
     /// What a hashing policy hashes. Needed by those, and useless to the others.
     pub(crate) hash_on: Option<At<HashOn>>,
-    /// The size of a hashing policy's table.
+    /// The size of a hashing policy's table, and the most that a key brings an endpoint.
     pub(crate) consistent: Option<At<Consistent>>,
+    /// What `PeakEwma` goes by.
+    pub(crate) peak_ewma: Option<At<PeakEwma>>,
+    /// Gives an endpoint that joins or comes back its share little by little. Off without it.
+    pub(crate) slow_start_config: Option<At<SlowStartConfig>>,
+    /// The endpoints of a priority can take all calls while their usable share, multiplied by this percentage, is 100 or
+    /// more: with 140, while five of seven are usable. What they cannot take goes to the next priority.
+    #[schemars(range(min = 100, max = 1000), extend("default" = 140))]
+    pub(crate) overprovisioning_factor: Option<At<u64>>,
+    /// Who takes the calls of a route whose `metadata_match` no endpoint has.
+    pub(crate) lb_subset_config: Option<At<LbSubsetConfig>>,
     /// The backends.
     #[schemars(required)]
     pub(crate) endpoints: Option<At<Vec<At<Endpoint>>>>,
@@ -75,31 +86,6 @@ pub(crate) struct Cluster {
     pub(crate) service_config_file: Option<At<String>>,
 }
 
-/// What a hashing policy hashes: one of the two.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct HashOn {
-    /// The value of this metadata key. A call without it is spread by chance.
-    pub(crate) metadata: Option<At<String>>,
-    /// The full method name.
-    pub(crate) path: Option<At<bool>>,
-}
-
-/// The size of a hashing policy's table.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Consistent {
-    /// `RingHashing`: how often the endpoint of the least weight stands on the ring. More spread calls more evenly.
-    /// Default: as often as makes 1024 points, and at least 160 times.
-    #[schemars(range(min = 1, max = 1000))]
-    pub(crate) replica_num: Option<At<u64>>,
-    /// `MaglevHashing`: the size of the table, a prime number.
-    #[schemars(range(min = 2, max = 5_000_011), extend("default" = 65537))]
-    pub(crate) maglev_table_size: Option<At<u64>>,
-    /// No effect: a ring is as large as its endpoints make it.
-    pub(crate) max_vnode_num: Option<At<Ignored>>,
-}
-
 /// One backend.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -107,7 +93,12 @@ pub(crate) struct Endpoint {
     /// Where it listens.
     #[schemars(required)]
     pub(crate) socket_address: Option<At<EndpointAddress>>,
-    /// Facts about it.
+    /// 0 is asked first; the next when too few endpoints of those before are usable.
+    #[schemars(range(min = 0, max = 128), extend("default" = 0))]
+    pub(crate) priority: Option<At<u64>>,
+    /// Where it stands. Of a priority those nearest to the `locality` of `node` are asked first.
+    pub(crate) locality: Option<At<Locality>>,
+    /// Its weight, and labels that routes may ask for with `metadata_match`.
     #[schemars(with = "Option<Meta>")]
     pub(crate) meta: Option<At<BTreeMap<String, Option<At<String>>>>>,
     /// Its name on the admin page `/clusters`, where it has no `name`. Metrics and logs have its address.
@@ -134,7 +125,7 @@ pub(crate) struct EndpointAddress {
     pub(crate) protocol_type: Option<At<Ignored>>,
 }
 
-/// Facts about an endpoint. Labels other than `weight` are accepted and have no effect.
+/// The weight of an endpoint, and its labels: any key but `weight`, with a text each.
 #[derive(JsonSchema)]
 #[allow(dead_code, reason = "the shape of `meta` for the schema; it is read as a map, which takes any label")]
 pub(crate) struct Meta {

@@ -1,5 +1,7 @@
 //! The gRPC connection manager as it is written: routes and filters.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -85,6 +87,8 @@ pub(crate) struct RouteAction {
     /// The name of a cluster.
     #[schemars(required)]
     pub(crate) cluster: Option<At<String>>,
+    /// The labels that an endpoint of the cluster must have for these calls, such as `{version: v2}`.
+    pub(crate) metadata_match: Option<At<BTreeMap<String, Option<At<String>>>>>,
     /// The longest that a call may take, from its first header to its end. The backend is told, as by a client with this
     /// deadline; the client's own holds where it is shorter. `0s` is no limit.
     #[schemars(extend("default" = "0s"))]

@@ -89,9 +89,11 @@ words! {
     LookupFamily ["ALL", "V4_ONLY", "V6_ONLY", "V4_PREFERRED", "V6_PREFERRED"];
     /// How an endpoint is chosen for a call.
     LbPolicy [
-        "RoundRobin", "WeightedRoundRobin", "Rand", "WeightRandom", "LeastRequest", "RingHashing", "MaglevHashing",
+        "RoundRobin", "WeightedRoundRobin", "Rand", "WeightRandom", "LeastRequest", "PeakEwma", "RingHashing", "MaglevHashing",
         "lb", "rand", "round_robin", "ROUND_ROBIN", "least_conn",
     ];
+    /// Who takes calls that no endpoint has the labels for.
+    FallbackPolicy ["NO_FALLBACK", "ANY_ENDPOINT", "DEFAULT_SUBSET"];
     /// What a health check speaks.
     HealthProtocol ["tcp", "grpc", "http"];
     /// A gRPC status that counts as a backend's failure.
