@@ -25,10 +25,15 @@ async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
     let keys = "lb_policy: RoundRobin, health_checks: [{protocol: tcp}], outlier_detection: {}, \
                 healthy_panic_threshold: 1, circuit_breakers: {max_calls: 100}";
+    let elsewhere = "lb_policy: Rand, tls: {insecure_skip_verify: true}, slow_start_config: {slow_start_window: 1s}";
+    let endpoints = [
+        "{socket_address: {address: 127.0.0.1, port: 1}}",
+        "{socket_address: {address: 127.0.0.1, port: 2}, priority: 1}",
+    ];
     let setup = Setup::new()
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])
-        .cluster("elsewhere", "lb_policy: Rand, tls: {insecure_skip_verify: true}", [])
+        .cluster_of("elsewhere", elsewhere, endpoints.map(str::to_owned))
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");
