@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod grpcio;
 pub mod message;
+pub mod pace;
 pub mod runner;
 mod service;
 mod wire;

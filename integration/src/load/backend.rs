@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use h2::Reason;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -64,7 +65,7 @@ pub(super) struct Shared {
     pub(super) counts: watch::Sender<Counts>,
     /// Opens the calls of the method `Gated`.
     pub(super) gate: watch::Sender<bool>,
-    goaways: watch::Sender<u32>,
+    goaways: watch::Sender<Option<Reason>>,
     journal: Option<Mutex<File>>,
     options: Options,
 }
@@ -88,7 +89,7 @@ impl Backend {
         let shared = Arc::new(Shared {
             counts: watch::Sender::default(),
             gate: watch::Sender::new(false),
-            goaways: watch::Sender::new(0),
+            goaways: watch::Sender::new(None),
             journal: journal.transpose()?,
             options,
         });
@@ -124,7 +125,12 @@ impl Backend {
     /// Sends GOAWAY on every connection that is open now, gracefully: the highest stream id, and after a round trip the
     /// real one.
     pub fn go_away(&self) {
-        self.shared.goaways.send_modify(|times| *times += 1);
+        self.shared.goaways.send_replace(None);
+    }
+
+    /// Sends GOAWAY with this error on every connection that is open now, and closes it: calls that are open there are lost.
+    pub fn break_off(&self, error: Reason) {
+        self.shared.goaways.send_replace(Some(error));
     }
 }
 
@@ -191,7 +197,10 @@ async fn serve(socket: TcpStream, shared: &Arc<Shared>) -> Result<(), h2::Error>
                 }
                 None => return Ok(()),
             },
-            Ok(()) = goaways.changed() => connection.graceful_shutdown(),
+            Ok(()) = goaways.changed() => match *goaways.borrow_and_update() {
+                None => connection.graceful_shutdown(),
+                Some(error) => connection.abrupt_shutdown(error),
+            },
         }
     }
 }
