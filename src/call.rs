@@ -1,5 +1,6 @@
 //! One RPC, from its first header to its last trailer.
 
+mod body;
 mod client;
 mod deadline;
 mod exchange;
@@ -34,8 +35,9 @@ use crate::local::{Listener, Local, RouteTarget};
 use crate::metrics::WorkerMetrics;
 use crate::status;
 use crate::upstream::{Begun, Lease, Shed, Unavailable};
+use body::Body;
 pub(crate) use client::{Client, Shared};
-use exchange::{Attempted, Body, End, Parties};
+use exchange::{Attempted, End, Parties};
 use pump::Pump;
 use record::Record;
 use replay::Claim;
