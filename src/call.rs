@@ -4,6 +4,7 @@ mod body;
 mod client;
 mod deadline;
 mod exchange;
+mod hedging;
 mod held;
 mod inspect;
 mod judge;
@@ -30,7 +31,7 @@ use weir_filter::{Code, Direction, Ending, Status};
 
 use crate::cluster::Cluster;
 use crate::cluster::balance::Question;
-use crate::config::plan::RetryPolicy;
+use crate::config::plan::CallPolicy;
 use crate::local::{Listener, Local, RouteTarget};
 use crate::metrics::WorkerMetrics;
 use crate::status;
@@ -38,6 +39,7 @@ use crate::upstream::{Begun, Lease, Shed, Unavailable};
 use body::Body;
 pub(crate) use client::{Client, Shared};
 use exchange::{Attempted, End, Parties};
+use hedging::Schedule;
 use pump::Pump;
 use record::Record;
 use replay::Claim;
@@ -142,29 +144,43 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     let Record { call, notes, listener, .. } = record;
     let (call, listener) = (&*call, &listener.plan);
     let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);
-    let (claim, retry) = match &route.methods {
-        None => (None, None),
-        Some(methods) => policed(methods.retry_policy(call.method()), &route.upstream.cluster, &local.metrics),
-    };
+    let policy = route.methods.as_ref().and_then(|methods| methods.policy(call.method()));
+    let Policed { claim, retry, schedule } = policed(policy, &route.upstream.cluster, &local.metrics);
     let mut body = Body::new(stream, pump, claim);
     let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch, retry };
-    let attempted = attempts(local, route, &mut parties).await;
+    let attempted = match schedule {
+        None => attempts(local, route, &mut parties).await,
+        // Boxed: few calls are hedged, and none should make room for it.
+        Some(schedule) => Box::pin(hedging::race(local, route, *schedule, &mut parties)).await,
+    };
     let (messages, bytes) = parties.body.traffic();
     parties.notes.messages_in = messages;
     parties.notes.bytes_in = bytes;
     attempted
 }
 
-/// What a call needs that its policy may make again.
-fn policed(
-    policy: Option<&Arc<RetryPolicy>>,
-    cluster: &Arc<Cluster>,
-    metrics: &Arc<WorkerMetrics>,
-) -> (Option<Box<Claim>>, Option<Box<Retry>>) {
-    let Some(policy) = policy else { return (None, None) };
-    let claim = Claim::new(cluster.clone(), metrics.clone());
-    let retry = Retry::new(policy.clone(), cluster.clone(), metrics.clone());
-    (Some(Box::new(claim)), Some(Box::new(retry)))
+/// What a call needs that its policy may make more than once.
+#[derive(Default)]
+struct Policed {
+    claim: Option<Box<Claim>>,
+    retry: Option<Box<Retry>>,
+    schedule: Option<Box<Schedule>>,
+}
+
+fn policed(policy: Option<&CallPolicy>, cluster: &Arc<Cluster>, metrics: &Arc<WorkerMetrics>) -> Policed {
+    let Some(policy) = policy else { return Policed::default() };
+    let claim = Some(Box::new(Claim::new(cluster.clone(), metrics.clone())));
+    let (cluster, metrics) = (cluster.clone(), metrics.clone());
+    match policy.clone() {
+        CallPolicy::Retry(policy) => {
+            let retry = Some(Box::new(Retry::new(policy, cluster, metrics)));
+            Policed { claim, retry, schedule: None }
+        }
+        CallPolicy::Hedging(policy) => {
+            let schedule = Some(Box::new(Schedule::new(policy, cluster, metrics)));
+            Policed { claim, retry: None, schedule }
+        }
+    }
 }
 
 /// Attempts until one of them is the last.

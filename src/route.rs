@@ -153,7 +153,7 @@ mod tests {
             headers,
             cluster: 0,
             timeouts: Default::default(),
-            retry_policy: None,
+            call_policy: None,
         }
     }
 

@@ -28,9 +28,11 @@ use crate::upstream::{Lease, Shed};
 
 mod sent;
 mod uncommitted;
+mod winner;
 
 pub(crate) use sent::Sent;
 use sent::{count_attempts, malformed};
+pub(crate) use winner::{Answer, Then, go_on};
 
 /// A call that the gateway ends in the middle of a message waits this long for the rest of it: half of what the process waits for
 /// its calls' last words.
@@ -379,7 +381,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
 }
 
 impl TooLarge {
-    fn status(&self, key: &str) -> Status {
+    pub(crate) fn status(&self, key: &str) -> Status {
         let text = format!("a message of {} bytes is over the limit of {} bytes ({key})", self.size, self.limit);
         Status::new(Code::ResourceExhausted, text)
     }

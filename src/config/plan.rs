@@ -20,7 +20,8 @@ use weir_filter::Filter;
 pub use breaker::{Budget, CircuitBreakers};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use retry::{
-    MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig, StatusCodes, Thousandths,
+    CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
+    StatusCodes, Thousandths,
 };
 pub use tls::Tls;
 
@@ -139,7 +140,7 @@ pub struct Route {
     /// Index into [`Plan::clusters`].
     pub cluster: usize,
     /// When its calls are made again; `None` leaves it to the cluster.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
+    pub call_policy: Option<CallPolicy>,
     /// How long its calls may take.
     pub timeouts: Timeouts,
 }
@@ -228,7 +229,7 @@ pub struct Cluster {
     /// HTTP/2 towards backends.
     pub http2: UpstreamHttp2,
     /// When calls are made again whose route does not say.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
+    pub call_policy: Option<CallPolicy>,
     /// The tokens that the file gives it; see [`Cluster::throttling`].
     pub retry_throttling: Option<RetryThrottling>,
     /// How many retries may be under way; `None` is any number.
