@@ -101,7 +101,8 @@ impl<'a> Race<'_, 'a, '_> {
     /// Begins an attempt.
     fn begin(&mut self, place: Option<Place>) {
         let state = State::Waiting(self.lease());
-        self.attempts.push(Attempt { previous: self.schedule.begin(), unprocessed: 0, state, place });
+        let previous = self.schedule.begin();
+        self.attempts.push(Attempt { previous, unprocessed: 0, is_counted: false, state, place });
     }
 
     /// The search for a stream: to an endpoint that the call has not had, where there is one.
@@ -181,7 +182,7 @@ impl<'a> Race<'_, 'a, '_> {
         let attempt = &mut self.attempts[at];
         match Sent::send(self.parties, lease, attempt.previous) {
             Ok(sent) => {
-                if attempt.previous > 0 && attempt.unprocessed == 0 {
+                if attempt.previous > 0 && !std::mem::replace(&mut attempt.is_counted, true) {
                     self.schedule.sent();
                 }
                 attempt.state = State::Open(Box::new(Open::new(sent)));
@@ -247,6 +248,8 @@ impl<'a> Race<'_, 'a, '_> {
         if self.parties.notes.is_judged {
             self.parties.notes.upstream_status = (!is_lost).then_some(code);
             judge::tell(&open.sent.lease.pool, &End::Again(Duration::ZERO), self.parties);
+            // It is not how the call ends.
+            self.parties.notes.upstream_status = None;
         }
     }
 
@@ -256,13 +259,12 @@ impl<'a> Race<'_, 'a, '_> {
         let (winner, answer, is_counted) = match decision {
             Decision::Won(at, answer, is_counted) => (attempts.remove(at), answer, is_counted),
             Decision::Ended(end) => {
-                for open in attempts.into_iter().filter_map(Attempt::into_open) {
-                    if parties.notes.is_judged && matches!(end, End::Interrupted(_)) {
-                        parties.notes.upstream_status = None;
-                        judge::tell(&open.sent.lease.pool, &end, parties);
-                    }
-                    open.cancel();
+                let mut open = attempts.into_iter().filter_map(Attempt::into_open).peekable();
+                // The one that has had the most time says something about its endpoint.
+                if let Some(first) = open.peek().filter(|_| parties.notes.is_judged) {
+                    judge::tell(&first.sent.lease.pool, &end, parties);
                 }
+                open.for_each(Open::cancel);
                 return Err(end);
             }
         };

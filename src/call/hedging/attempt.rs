@@ -24,6 +24,8 @@ pub(super) struct Attempt<'r> {
     pub(super) previous: u32,
     /// How often no backend has processed it.
     pub(super) unprocessed: u32,
+    /// It has been counted as a hedge.
+    pub(super) is_counted: bool,
     pub(super) state: State<'r>,
     /// The first attempt has none.
     #[expect(dead_code, reason = "it is given back with the attempt")]

@@ -88,11 +88,14 @@ impl Schedule {
         let wait = match pushback {
             Some(Pushback::Never) => return self.stop(Denied::Pushback),
             Some(Pushback::After(wait)) => wait,
-            // A backend that asks for time gets it, whoever fails meanwhile.
-            None if self.next.as_ref().is_some_and(|next| next.is_pushed_back) => return,
             None => Duration::ZERO,
         };
-        if deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+        let at = Instant::now() + wait;
+        // A backend that asks for time gets it, whoever fails meanwhile.
+        if self.next.as_ref().is_some_and(|next| next.is_pushed_back_to(at)) {
+            return;
+        }
+        if deadline.is_some_and(|deadline| at >= deadline) {
             return self.stop(Denied::Deadline);
         }
         match self.next.take().and_then(|next| next.place).map_or_else(|| self.grant(), Ok) {
@@ -146,6 +149,11 @@ impl Next {
         let timer = (!wait.is_zero()).then(|| Box::pin(sleep(wait)));
         Next { timer, is_pushed_back: false, place: None }
     }
+
+    /// True when a backend has put it off until then or longer.
+    fn is_pushed_back_to(&self, at: Instant) -> bool {
+        self.is_pushed_back && self.timer.as_ref().is_some_and(|timer| timer.deadline() >= at)
+    }
 }
 
 impl Drop for Place {
@@ -153,3 +161,6 @@ impl Drop for Place {
         self.0.retries.end();
     }
 }
+
+#[cfg(test)]
+mod tests;
