@@ -145,13 +145,16 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     let (call, listener) = (&*call, &listener.plan);
     let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);
     let policy = route.methods.as_ref().and_then(|methods| methods.policy(call.method()));
-    let Policed { claim, retry, schedule } = policed(policy, &route.upstream.cluster, &local.metrics);
+    let (claim, retry) = policed(policy, &route.upstream.cluster, &local.metrics);
     let mut body = Body::new(stream, pump, claim);
     let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch, retry };
-    let attempted = match schedule {
-        None => attempts(local, route, &mut parties).await,
-        // Boxed: few calls are hedged, and none should make room for it.
-        Some(schedule) => Box::pin(hedging::race(local, route, *schedule, &mut parties)).await,
+    let attempted = match policy {
+        Some(CallPolicy::Hedging(policy)) => {
+            let schedule = Schedule::new(policy.clone(), route.upstream.cluster.clone(), local.metrics.clone());
+            // Boxed: few calls are hedged, and none should make room for it.
+            Box::pin(hedging::race(local, route, schedule, &mut parties)).await
+        }
+        Some(CallPolicy::Retry(_)) | None => attempts(local, route, &mut parties).await,
     };
     let (messages, bytes) = parties.body.traffic();
     parties.notes.messages_in = messages;
@@ -159,28 +162,20 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     attempted
 }
 
-/// What a call needs that its policy may make more than once.
-#[derive(Default)]
-struct Policed {
-    claim: Option<Box<Claim>>,
-    retry: Option<Box<Retry>>,
-    schedule: Option<Box<Schedule>>,
-}
-
-fn policed(policy: Option<&CallPolicy>, cluster: &Arc<Cluster>, metrics: &Arc<WorkerMetrics>) -> Policed {
-    let Some(policy) = policy else { return Policed::default() };
-    let claim = Some(Box::new(Claim::new(cluster.clone(), metrics.clone())));
-    let (cluster, metrics) = (cluster.clone(), metrics.clone());
-    match policy.clone() {
-        CallPolicy::Retry(policy) => {
-            let retry = Some(Box::new(Retry::new(policy, cluster, metrics)));
-            Policed { claim, retry, schedule: None }
-        }
-        CallPolicy::Hedging(policy) => {
-            let schedule = Some(Box::new(Schedule::new(policy, cluster, metrics)));
-            Policed { claim, retry: None, schedule }
-        }
-    }
+/// What a call needs that its policy may make again.
+fn policed(
+    policy: Option<&CallPolicy>,
+    cluster: &Arc<Cluster>,
+    metrics: &Arc<WorkerMetrics>,
+) -> (Option<Box<Claim>>, Option<Box<Retry>>) {
+    let Some(policy) = policy else { return (None, None) };
+    let claim = Box::new(Claim::new(cluster.clone(), metrics.clone()));
+    let retry = match policy {
+        CallPolicy::Retry(policy) => Some(Box::new(Retry::new(policy.clone(), cluster.clone(), metrics.clone()))),
+        // The attempt that wins has one.
+        CallPolicy::Hedging(_) => None,
+    };
+    (Some(claim), retry)
 }
 
 /// Attempts until one of them is the last.

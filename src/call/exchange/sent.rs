@@ -20,7 +20,6 @@ use crate::upstream::Lease;
 /// A request that a connection has taken.
 pub(crate) struct Sent {
     pub(crate) lease: Lease,
-    stream_id: u32,
     pub(crate) head: ResponseFuture,
     pub(crate) up: SendStream<Queued>,
     pub(crate) up_queue: Rc<Queue>,
@@ -36,8 +35,7 @@ impl Sent {
             Ok(sent) => sent,
             Err(error) => return Err(not_taken(&lease, &error)),
         };
-        let stream_id = head.stream_id().as_u32();
-        let mut sent = Sent { lease, stream_id, head, up, up_queue: Rc::default() };
+        let mut sent = Sent { lease, head, up, up_queue: Rc::default() };
         sent.send_again(parties);
         Ok(sent)
     }
@@ -61,7 +59,7 @@ impl Sent {
     pub(crate) fn was_not_processed(&self, error: &h2::Error) -> bool {
         match error.is_reset().then(|| error.reason()).flatten() {
             Some(reason) => reason == Reason::REFUSED_STREAM,
-            None => self.lease.connection.never_processed(self.stream_id),
+            None => self.lease.connection.never_processed(self.up.stream_id().as_u32()),
         }
     }
 }
