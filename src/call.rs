@@ -1,8 +1,10 @@
 //! One RPC, from its first header to its last trailer.
 
+mod body;
 mod client;
 mod deadline;
 mod exchange;
+mod hedging;
 mod held;
 mod inspect;
 mod judge;
@@ -29,13 +31,15 @@ use weir_filter::{Code, Direction, Ending, Status};
 
 use crate::cluster::Cluster;
 use crate::cluster::balance::Question;
-use crate::config::plan::RetryPolicy;
+use crate::config::plan::CallPolicy;
 use crate::local::{Listener, Local, RouteTarget};
 use crate::metrics::WorkerMetrics;
 use crate::status;
 use crate::upstream::{Begun, Lease, Shed, Unavailable};
+use body::Body;
 pub(crate) use client::{Client, Shared};
-use exchange::{Attempted, Body, End, Parties};
+use exchange::{Attempted, End, Parties};
+use hedging::Schedule;
 use pump::Pump;
 use record::Record;
 use replay::Claim;
@@ -140,13 +144,18 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
     let Record { call, notes, listener, .. } = record;
     let (call, listener) = (&*call, &listener.plan);
     let pump = Pump::new(&route.chain, call, Direction::Request, listener.max_receive_message_size);
-    let (claim, retry) = match &route.methods {
-        None => (None, None),
-        Some(methods) => policed(methods.retry_policy(call.method()), &route.upstream.cluster, &local.metrics),
-    };
+    let policy = route.methods.as_ref().and_then(|methods| methods.policy(call.method()));
+    let (claim, retry) = policed(policy, &route.upstream.cluster, &local.metrics);
     let mut body = Body::new(stream, pump, claim);
     let mut parties = Parties { listener, chain: &route.chain, call, notes, client, body: &mut body, watch, retry };
-    let attempted = attempts(local, route, &mut parties).await;
+    let attempted = match policy {
+        Some(CallPolicy::Hedging(policy)) => {
+            let schedule = Schedule::new(policy.clone(), route.upstream.cluster.clone(), local.metrics.clone());
+            // Boxed: few calls are hedged, and none should make room for it.
+            Box::pin(hedging::race(local, route, schedule, &mut parties)).await
+        }
+        Some(CallPolicy::Retry(_)) | None => attempts(local, route, &mut parties).await,
+    };
     let (messages, bytes) = parties.body.traffic();
     parties.notes.messages_in = messages;
     parties.notes.bytes_in = bytes;
@@ -155,14 +164,18 @@ async fn forward(serving: &mut Serving, watch: &mut Watch) -> Attempted {
 
 /// What a call needs that its policy may make again.
 fn policed(
-    policy: Option<&Arc<RetryPolicy>>,
+    policy: Option<&CallPolicy>,
     cluster: &Arc<Cluster>,
     metrics: &Arc<WorkerMetrics>,
 ) -> (Option<Box<Claim>>, Option<Box<Retry>>) {
     let Some(policy) = policy else { return (None, None) };
-    let claim = Claim::new(cluster.clone(), metrics.clone());
-    let retry = Retry::new(policy.clone(), cluster.clone(), metrics.clone());
-    (Some(Box::new(claim)), Some(Box::new(retry)))
+    let claim = Box::new(Claim::new(cluster.clone(), metrics.clone()));
+    let retry = match policy {
+        CallPolicy::Retry(policy) => Some(Box::new(Retry::new(policy.clone(), cluster.clone(), metrics.clone()))),
+        // The attempt that wins has one.
+        CallPolicy::Hedging(_) => None,
+    };
+    (Some(claim), retry)
 }
 
 /// Attempts until one of them is the last.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::access_log::{Appender, Sender};
 use crate::chain::Chain;
 use crate::cluster::Cluster;
-use crate::config::plan::{self, MethodConfig, Plan, RetryPolicy, ServiceConfig};
+use crate::config::plan::{self, CallPolicy, MethodConfig, Plan, ServiceConfig};
 use crate::drain::Signal;
 use crate::metrics::WorkerMetrics;
 use crate::route::Router;
@@ -50,7 +50,7 @@ pub(crate) struct RouteTarget {
 /// What a route and its cluster say of a method's calls.
 pub(crate) struct Methods {
     /// The route's policy, or the cluster's.
-    retry_policy: Option<Arc<RetryPolicy>>,
+    policy: Option<CallPolicy>,
     service_config: Option<Arc<ServiceConfig>>,
 }
 
@@ -105,14 +105,14 @@ impl Listener {
 
 impl Methods {
     fn new(route: &plan::Route, cluster: &plan::Cluster) -> Option<Methods> {
-        let retry_policy = route.retry_policy.as_ref().or(cluster.retry_policy.as_ref()).cloned();
+        let policy = route.call_policy.as_ref().or(cluster.call_policy.as_ref()).cloned();
         let service_config = cluster.service_config.clone();
-        (retry_policy.is_some() || service_config.is_some()).then_some(Methods { retry_policy, service_config })
+        (policy.is_some() || service_config.is_some()).then_some(Methods { policy, service_config })
     }
 
-    /// When a call of this method is made again.
-    pub(crate) fn retry_policy(&self, path: &str) -> Option<&Arc<RetryPolicy>> {
-        self.retry_policy.as_ref().or_else(|| self.config(path)?.retry_policy.as_ref())
+    /// When a call of this method is made more than once.
+    pub(crate) fn policy(&self, path: &str) -> Option<&CallPolicy> {
+        self.policy.as_ref().or_else(|| self.config(path)?.call_policy.as_ref())
     }
 
     /// The deadline of a call of this method, which came with this one: the earlier of that and the method's own.

@@ -34,11 +34,13 @@ pub(crate) enum Denied {
     Pushback,
     /// Too many attempts fail.
     Throttled,
+    /// A circuit breaker is open. That ends a retry's call with an answer of its own.
+    CircuitBreaker,
 }
 
 impl Denied {
-    /// Every reason, by its place, with its name in metrics.
-    pub(crate) const ALL: [(Denied, &str); 6] = [
+    /// What denies a retry, by its place, with its name in metrics.
+    pub(crate) const RETRIES: [(Denied, &str); 6] = [
         (Denied::Attempts, "attempts"),
         (Denied::Buffer, "buffer"),
         (Denied::Budget, "budget"),
@@ -46,6 +48,18 @@ impl Denied {
         (Denied::Pushback, "pushback"),
         (Denied::Throttled, "throttled"),
     ];
+
+    /// What denies a hedge, with its name in metrics.
+    pub(crate) const HEDGES: [(Denied, &str); 5] = [
+        (Denied::Budget, "budget"),
+        (Denied::CircuitBreaker, "circuit_breaker"),
+        (Denied::Deadline, "deadline"),
+        (Denied::Pushback, "pushback"),
+        (Denied::Throttled, "throttled"),
+    ];
+
+    /// How many there are.
+    const COUNT: usize = Denied::CircuitBreaker as usize + 1;
 }
 
 /// A number that one thread writes and others may read.
@@ -91,6 +105,12 @@ pub(crate) struct WorkerMetrics {
     pub(crate) retries: Vec<Cell>,
     /// Failures that a policy would have made again, for each cluster and reason of [`Denied`].
     denied_retries: Vec<Cell>,
+    /// Attempts that a hedging policy made beside or after a call's first, for each cluster.
+    pub(crate) hedges: Vec<Cell>,
+    /// Calls that one of these has answered, for each cluster.
+    pub(crate) hedges_won: Vec<Cell>,
+    /// Attempts that a hedging policy would have made, for each cluster and reason of [`Denied`].
+    denied_hedges: Vec<Cell>,
     /// Calls that sent more than is kept for another attempt, for each cluster.
     pub(crate) retry_buffer_overflows: Vec<Cell>,
     /// Calls that wait for a stream to a backend, for each cluster.
@@ -150,7 +170,10 @@ impl WorkerMetrics {
             foreign_connections: cells(listeners * FOREIGN.len()),
             transparent_retries: cells(clusters),
             retries: cells(clusters),
-            denied_retries: cells(clusters * Denied::ALL.len()),
+            denied_retries: cells(clusters * Denied::COUNT),
+            hedges: cells(clusters),
+            hedges_won: cells(clusters),
+            denied_hedges: cells(clusters * Denied::COUNT),
             retry_buffer_overflows: cells(clusters),
             calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
@@ -207,7 +230,12 @@ impl WorkerMetrics {
 
     /// The counter of failures that were not made again for one reason.
     pub(crate) fn denied_retries(&self, cluster: usize, denied: Denied) -> &Cell {
-        &self.denied_retries[cluster * Denied::ALL.len() + denied as usize]
+        &self.denied_retries[cluster * Denied::COUNT + denied as usize]
+    }
+
+    /// The counter of hedges that were not made for one reason.
+    pub(crate) fn denied_hedges(&self, cluster: usize, denied: Denied) -> &Cell {
+        &self.denied_hedges[cluster * Denied::COUNT + denied as usize]
     }
 
     /// Calls in flight altogether.

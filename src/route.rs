@@ -154,7 +154,7 @@ mod tests {
             cluster: 0,
             subset: None,
             timeouts: Default::default(),
-            retry_policy: None,
+            call_policy: None,
         }
     }
 

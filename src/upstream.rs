@@ -85,6 +85,13 @@ pub(crate) enum Unavailable {
     Full(#[from] Full),
 }
 
+impl Waits {
+    /// The endpoint whose stream it waits for.
+    pub(crate) fn endpoint(&self) -> usize {
+        self.pool.endpoint.id
+    }
+}
+
 impl Upstream {
     pub(crate) fn new(cluster: Arc<Cluster>, worker: usize, metrics: Arc<WorkerMetrics>) -> Upstream {
         let members = cluster.members();

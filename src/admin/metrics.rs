@@ -1,6 +1,7 @@
 //! Folds the workers' cells into Prometheus' text format.
 
 mod endpoints;
+mod hedges;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -36,6 +37,9 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         transparent_retries(state),
         retries(state),
         denied_retries(state),
+        hedges::sent(state),
+        hedges::won(state),
+        hedges::denied(state),
         retry_buffer_overflows(state),
         retry_buffer_bytes(state),
         timed_out(state),
@@ -245,7 +249,7 @@ fn denied_retries(state: &State) -> MetricFamily {
     let help = "Failures that a retry policy would have made again, by what denied it.";
     let mut family = family("weir_retries_denied_total", help, MetricType::COUNTER);
     for cluster in &state.clusters {
-        for (denied, reason) in Denied::ALL {
+        for (denied, reason) in Denied::RETRIES {
             let labels = [("cluster", &*cluster.plan.name), ("reason", reason)];
             let value = sum(state, |metrics| metrics.denied_retries(cluster.index, denied));
             family.mut_metric().push(counter(&labels, value));

@@ -2,36 +2,37 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use h2::client::ResponseFuture;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
-use tokio::time::{Instant, Sleep, sleep};
+use http::{HeaderMap, Response, StatusCode};
+use tokio::time::{Sleep, sleep};
 use weir_filter::{Call, Code, Direction, Needs, Status};
 
+use super::body::Body;
 use super::client::{Client, Left};
-use super::deadline;
 use super::message::TooLarge;
 use super::pump::{Pump, Pumped};
 use super::record::Notes;
 use super::rejection::Rejection;
-use super::replay::{Claim, Replay};
-use super::retry::{PREVIOUS_ATTEMPTS, Retry};
+use super::retry::Retry;
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
 use crate::cluster::breaker::Kind;
-use crate::cluster::latency;
 use crate::config::plan;
-use crate::io::{Queue, Queued};
 use crate::status;
 use crate::upstream::{Lease, Shed};
 
+mod sent;
 mod uncommitted;
+mod winner;
+
+pub(crate) use sent::Sent;
+use sent::{count_attempts, malformed};
+pub(crate) use winner::{Answer, Then, go_on};
 
 /// A call that the gateway ends in the middle of a message waits this long for the rest of it: half of what the process waits for
 /// its calls' last words.
@@ -90,26 +91,11 @@ pub(crate) struct Parties<'a, 'm> {
     pub(crate) retry: Option<Box<Retry>>,
 }
 
-/// The request's stream from the client, and what was sent of it.
-pub(crate) struct Body<'a> {
-    stream: &'a mut RecvStream,
-    pump: Pump<'a>,
-    replay: Replay,
-    /// The client has ended sending, and all of it has been handed to an attempt.
-    ended: bool,
-    /// What the call ends with once the backend has everything that came before.
-    refusal: Option<Status>,
-}
-
 struct Exchange<'a, 'm, 'p> {
     parties: &'p mut Parties<'a, 'm>,
-    lease: Lease,
-    stream_id: u32,
-    head: ResponseFuture,
+    sent: Sent,
     response: Option<RecvStream>,
     http_status: StatusCode,
-    up: SendStream<Queued>,
-    up_queue: Rc<Queue>,
     to_client: Pump<'a>,
     request_done: bool,
     last_wait: Option<Box<LastWait>>,
@@ -132,61 +118,25 @@ pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Atte
     exchange.close(end)
 }
 
-impl<'a> Body<'a> {
-    pub(crate) fn new(stream: &'a mut RecvStream, pump: Pump<'a>, claim: Option<Box<Claim>>) -> Body<'a> {
-        let ended = stream.is_end_stream();
-        Body { stream, pump, replay: Replay::new(claim), ended, refusal: None }
-    }
-
-    /// True while another attempt could send all that was sent so far.
-    pub(crate) fn can_be_sent_again(&self) -> bool {
-        self.replay.is_whole()
-    }
-
-    /// Messages and bytes of DATA so far.
-    pub(crate) fn traffic(&self) -> (u64, u64) {
-        (self.pump.follow.messages(), self.pump.bytes)
-    }
-}
-
 impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
-    /// Sends the request's head, and what an earlier attempt sent of its messages.
     fn open(parties: &'p mut Parties<'a, 'm>, lease: Lease) -> Result<Exchange<'a, 'm, 'p>, End> {
-        let request = request_head(parties);
-        let empty = parties.body.ended && parties.body.replay.chunks().next().is_none();
-        let sent = lease.connection.send().send_request(request, empty);
-        let (head, up) = match sent {
-            Ok(sent) => sent,
-            Err(error) => return Err(not_taken(&lease, &error)),
-        };
+        let previous = parties.retry.as_ref().map_or(0, |retry| retry.previous());
+        let sent = Sent::send(parties, lease, previous)?;
+        Ok(Exchange::of(parties, sent))
+    }
+
+    /// Goes on with a request that has been sent as far as it has come.
+    fn of(parties: &'p mut Parties<'a, 'm>, sent: Sent) -> Exchange<'a, 'm, 'p> {
         let (chain, call, listener) = (parties.chain, parties.call, parties.listener);
-        let mut exchange = Exchange {
-            stream_id: head.stream_id().as_u32(),
+        Exchange {
+            request_done: parties.body.ended,
             parties,
-            lease,
-            head,
+            sent,
             response: None,
             http_status: StatusCode::OK,
-            up,
-            up_queue: Rc::default(),
             to_client: Pump::new(chain, call, Direction::Response, listener.max_send_message_size),
-            request_done: empty,
             last_wait: None,
-        };
-        exchange.send_again();
-        Ok(exchange)
-    }
-
-    /// Sends what an earlier attempt has already sent. It went through the filters then.
-    fn send_again(&mut self) {
-        let body = &self.parties.body;
-        let count = body.replay.chunks().count();
-        for (at, chunk) in body.replay.chunks().enumerate() {
-            let end = body.ended && at + 1 == count;
-            // A stream that is closed already says so when its response is awaited.
-            let _ = self.up.send_data(self.up_queue.push(chunk.clone()), end);
         }
-        self.request_done |= body.ended;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -197,8 +147,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
 
     /// A circuit breaker wants to know calls from streams.
     fn note_kind(&self) {
-        let place = self.lease.watched.as_ref().and_then(|watched| watched.place.as_ref());
-        if let Some(place) = place.filter(|place| place.kind() == Kind::Unary)
+        if let Some(place) = self.sent.lease.place().filter(|place| place.kind() == Kind::Unary)
             && (self.parties.body.pump.follow.messages() > 1 || self.to_client.follow.messages() > 1)
         {
             place.is_stream(self.parties.call.method());
@@ -238,7 +187,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         }
         let Some(refusal) = &self.parties.body.refusal else { return Poll::Pending };
         // The reset that follows takes what h2 still holds of the stream.
-        ready!(self.up_queue.poll_empty(cx));
+        ready!(self.sent.up_queue.poll_empty(cx));
         Poll::Ready(End::Local(refusal.clone()))
     }
 
@@ -246,7 +195,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
         let body = &mut *self.parties.body;
         let Body { stream, pump, replay, .. } = body;
-        let pumped = ready!(pump.poll(cx, stream, &mut self.up, &self.up_queue, |chunk| replay.keep(chunk)));
+        let pumped = ready!(pump.poll(cx, stream, &mut self.sent.up, &self.sent.up_queue, |chunk| replay.keep(chunk)));
         match pumped {
             Pumped::Ended => body.ended = true,
             // Metadata after the messages is no part of gRPC's requests; it passes all the same, and a request that has
@@ -254,7 +203,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             Pumped::Trailers(trailers) => {
                 body.ended = true;
                 body.replay.end();
-                let _ = self.up.send_trailers(trailers);
+                let _ = self.sent.up.send_trailers(trailers);
             }
             // The response says why; and a request is never asked to end.
             Pumped::SinkClosed | Pumped::Boundary => {}
@@ -276,7 +225,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.response.is_none() {
-            match ready!(Pin::new(&mut self.head).poll(cx)) {
+            match ready!(Pin::new(&mut self.sent.head).poll(cx)) {
                 Ok(response) => {
                     if let Some(end) = self.begin_response(response) {
                         return Poll::Ready(end);
@@ -325,7 +274,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         let (head, body) = response.into_parts();
         let trailers_only = body.is_end_stream();
         self.response = Some(body);
-        self.lease.answered(|| status::read(&head.headers).is_some_and(latency::is_failure));
+        self.sent.lease.answered(&head.headers);
         if self.parties.retry.is_some() {
             self.judge_head(head, trailers_only)
         } else {
@@ -386,7 +335,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
     fn failed(&mut self, error: &h2::Error) -> End {
         let begun = self.response.is_some();
         let reset = error.is_reset().then(|| error.reason()).flatten();
-        if !begun && (reset == Some(Reason::REFUSED_STREAM) || self.never_processed(reset)) {
+        if !begun && self.sent.was_not_processed(error) {
             return End::Unprocessed;
         }
         self.parties.notes.upstream_status = reset.map(status::of_reset);
@@ -399,10 +348,6 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             Some(reason) => End::Reset(reason),
             None => End::Lost,
         }
-    }
-
-    fn never_processed(&self, reset: Option<Reason>) -> bool {
-        reset.is_none() && self.lease.connection.never_processed(self.stream_id)
     }
 
     /// Messages that came before the end reach the client before its status, also where it has been slow to take them.
@@ -421,71 +366,23 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         match end {
             // The backend needs no more of the request (RFC 9113 8.1). What h2 holds behind the backend's window counts
             // as not sent: h2 would keep the stream open for it, and the backend's limit of streams with it.
-            End::Complete(_) if !self.request_done || self.up_queue.bytes() > 0 => {
-                self.up.send_reset(Reason::NO_ERROR);
+            End::Complete(_) if !self.request_done || self.sent.up_queue.bytes() > 0 => {
+                self.sent.up.send_reset(Reason::NO_ERROR);
             }
             End::Local(_) | End::Interrupted(_) => {
                 self.hand_on_messages();
-                self.up.send_reset(Reason::CANCEL);
+                self.sent.up.send_reset(Reason::CANCEL);
             }
             // Where the backend has ended the stream too, nothing leaves.
-            End::Again(_) => self.up.send_reset(Reason::CANCEL),
+            End::Again(_) => self.sent.up.send_reset(Reason::CANCEL),
             _ => {}
         }
         Attempted { end, at_boundary: self.to_client.at_boundary() }
     }
 }
 
-/// What it means that a connection took no request. Nothing of it has left.
-fn not_taken(lease: &Lease, error: &h2::Error) -> End {
-    match Rejection::of(error) {
-        Rejection::Malformed => return malformed("request", error),
-        Rejection::Busy => {}
-        // It is going away, or has no stream ids left.
-        Rejection::Closed => lease.connection.close(),
-    }
-    tracing::debug!(%error, "a connection took no request");
-    End::Unprocessed
-}
-
-/// The end of a call whose metadata HTTP/2 does not allow. It came in well-formed: a filter made it so.
-fn malformed(which: &str, error: &h2::Error) -> End {
-    tracing::error!(%error, "a filter made a {which}'s metadata malformed; its call ends with INTERNAL");
-    End::Local(Status::new(Code::Internal, format!("a filter made the {which}'s metadata malformed")))
-}
-
-/// The request's head for this attempt. `grpc-timeout` becomes what is left: the one change that nobody asked for.
-fn request_head(parties: &Parties<'_, '_>) -> Request<()> {
-    let mut request = Request::new(());
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = parties.call.uri.clone();
-    // Without `:authority` (a `host` in its place) h2 wants to know that no scheme was forgotten.
-    *request.version_mut() = if parties.call.uri.authority().is_some() { Version::HTTP_2 } else { Version::HTTP_11 };
-    let mut metadata = parties.call.metadata.clone();
-    if let Some(at) = parties.watch.deadline() {
-        deadline::write(&mut metadata, at, Instant::now());
-    }
-    if parties.chain.needs(Needs::REQUEST_MESSAGES) {
-        metadata.remove(CONTENT_LENGTH);
-    }
-    if let Some(retry) = &parties.retry {
-        count_attempts(retry.previous(), &mut metadata);
-    }
-    *request.headers_mut() = metadata;
-    request
-}
-
-/// Adds attempts to those that somebody else has counted, a client of its own retries or another gateway. The first attempt
-/// is not told of (gRFC A6, "Exposed Retry Metadata").
-fn count_attempts(attempts: u32, metadata: &mut HeaderMap) {
-    if attempts > 0 {
-        let told = metadata.get(PREVIOUS_ATTEMPTS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-        metadata.insert(PREVIOUS_ATTEMPTS, HeaderValue::from(told.unwrap_or(0).saturating_add(attempts)));
-    }
-}
-
 impl TooLarge {
-    fn status(&self, key: &str) -> Status {
+    pub(crate) fn status(&self, key: &str) -> Status {
         let text = format!("a message of {} bytes is over the limit of {} bytes ({key})", self.size, self.limit);
         Status::new(Code::ResourceExhausted, text)
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 
-use super::pump::{FarSide, release};
+use super::pump::{Far, release};
 
 /// Small chunks that wait together travel together, up to this size: HTTP/2's smallest maximum frame (RFC 9113 4.2). A
 /// sender of thousands of tiny frames must not become a flood at the receiver.
@@ -46,7 +46,7 @@ impl Held {
     }
 
     /// Sends pieces that are whole while there is room. False when the far side is closed.
-    pub(super) fn send_whole<F: FnMut(&Bytes)>(&mut self, source: &mut RecvStream, far: &mut FarSide<'_, F>) -> bool {
+    pub(super) fn send_whole<F: Far>(&mut self, source: &mut RecvStream, far: &mut F) -> bool {
         while far.has_room()
             && let Some(piece) = self.whole.pop_front()
         {
@@ -58,10 +58,10 @@ impl Held {
     }
 
     /// Sends all that there is room for. Ready when nothing is left; false when the far side is closed.
-    pub(super) fn poll_send<F: FnMut(&Bytes)>(
+    pub(super) fn poll_send<F: Far>(
         &mut self,
         source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
+        far: &mut F,
         cx: &mut Context<'_>,
     ) -> Poll<bool> {
         while !self.is_empty() {
@@ -75,7 +75,7 @@ impl Held {
     }
 
     /// Sends all, whether there is room or not: nothing more comes, and what comes after it must not wait.
-    pub(super) fn send_all<F: FnMut(&Bytes)>(&mut self, source: &mut RecvStream, far: &mut FarSide<'_, F>) -> bool {
+    pub(super) fn send_all<F: Far>(&mut self, source: &mut RecvStream, far: &mut F) -> bool {
         while !self.is_empty() {
             let piece = self.pop();
             if !hand_on(piece, false, source, far) {
@@ -86,11 +86,7 @@ impl Held {
     }
 
     /// The same, with END_STREAM on the last frame.
-    pub(super) fn send_all_and_end<F: FnMut(&Bytes)>(
-        &mut self,
-        source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
-    ) -> bool {
+    pub(super) fn send_all_and_end<F: Far>(&mut self, source: &mut RecvStream, far: &mut F) -> bool {
         while let Some(piece) = self.whole.pop_front() {
             if !hand_on(piece, false, source, far) {
                 return false;
@@ -116,7 +112,7 @@ impl Held {
     }
 }
 
-fn hand_on<F: FnMut(&Bytes)>(piece: Bytes, end: bool, source: &mut RecvStream, far: &mut FarSide<'_, F>) -> bool {
+fn hand_on<F: Far>(piece: Bytes, end: bool, source: &mut RecvStream, far: &mut F) -> bool {
     release(source, piece.len());
     far.send(piece, end)
 }

@@ -10,7 +10,7 @@ use weir_filter::{Call, Code, Direction, Status};
 
 use super::held::JOIN;
 use super::message::{self, PREFIX, TooLarge};
-use super::pump::{FarSide, Pumped, poll_end, release};
+use super::pump::{Far, Pumped, poll_end, release};
 use crate::chain::Chain;
 
 /// The messages of one direction on their way through the filters.
@@ -80,11 +80,11 @@ impl<'a> Inspect<'a> {
     }
 
     /// The end of the direction, after every whole message has been handed on.
-    pub(super) fn finish<F: FnMut(&Bytes)>(
+    pub(super) fn finish<F: Far>(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
+        far: &mut F,
     ) -> Poll<Pumped> {
         if !self.send_out(source, far) {
             return Poll::Ready(Pumped::SinkClosed);
@@ -104,7 +104,7 @@ impl<'a> Inspect<'a> {
     }
 
     /// Hands on the whole messages that the filters pass without waiting: the status is to follow them.
-    pub(super) fn flush<F: FnMut(&Bytes)>(&mut self, source: &mut RecvStream, far: &mut FarSide<'_, F>) {
+    pub(super) fn flush<F: Far>(&mut self, source: &mut RecvStream, far: &mut F) {
         self.last.get_or_insert(Last::End);
         // The call ends now, whatever comes of it.
         let _ = self.poll(&mut Context::from_waker(Waker::noop()), source, far);
@@ -113,11 +113,11 @@ impl<'a> Inspect<'a> {
 
     /// Runs the filters over every whole message for which there is room. Ready when more bytes are needed; false when the
     /// far side is closed.
-    pub(super) fn poll<F: FnMut(&Bytes)>(
+    pub(super) fn poll<F: Far>(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
+        far: &mut F,
     ) -> Poll<Result<bool, Status>> {
         loop {
             if let Some(running) = &mut self.running {
@@ -163,7 +163,7 @@ impl<'a> Inspect<'a> {
 
     /// Takes a message that the filters have passed. Small ones that come together travel together: a sender of thousands
     /// of tiny messages must not become a flood at the receiver.
-    fn pass<F: FnMut(&Bytes)>(&mut self, message: Bytes, source: &mut RecvStream, far: &mut FarSide<'_, F>) -> bool {
+    fn pass<F: Far>(&mut self, message: Bytes, source: &mut RecvStream, far: &mut F) -> bool {
         if self.out.len() + message.len() > JOIN && !self.send_out(source, far) {
             return false;
         }
@@ -176,7 +176,7 @@ impl<'a> Inspect<'a> {
     }
 
     /// Sends the messages that travel together, as nothing more comes for now. False when the far side is closed.
-    pub(super) fn send_out<F: FnMut(&Bytes)>(&mut self, source: &mut RecvStream, far: &mut FarSide<'_, F>) -> bool {
+    pub(super) fn send_out<F: Far>(&mut self, source: &mut RecvStream, far: &mut F) -> bool {
         if self.out.is_empty() {
             return true;
         }

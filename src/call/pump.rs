@@ -75,34 +75,43 @@ impl<'a> Pump<'a> {
         queue: &Rc<Queue>,
         sent: impl FnMut(&Bytes),
     ) -> Poll<Pumped> {
-        let mut far = FarSide { sink, queue, sent };
+        self.poll_into(cx, source, &mut FarSide { sink, queue, sent })
+    }
+
+    /// The same to a far side of any kind.
+    pub(super) fn poll_into<F: Far>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut RecvStream,
+        far: &mut F,
+    ) -> Poll<Pumped> {
         if self.inspect.is_some() {
-            return self.poll_inspected(cx, source, &mut far);
+            return self.poll_inspected(cx, source, far);
         }
         loop {
             let chunk = match source.poll_data(cx) {
                 Poll::Ready(Some(Ok(chunk))) => chunk,
                 Poll::Ready(Some(Err(error))) => {
-                    self.held.send_all(source, &mut far);
+                    self.held.send_all(source, far);
                     return Poll::Ready(Pumped::SourceFailed(error));
                 }
                 Poll::Ready(None) => break,
                 Poll::Pending => {
-                    return if ready!(self.held.poll_send(source, &mut far, cx)) {
+                    return if ready!(self.held.poll_send(source, far, cx)) {
                         Poll::Pending
                     } else {
                         Poll::Ready(Pumped::SinkClosed)
                     };
                 }
             };
-            if let Some(end) = self.take(chunk, source, &mut far) {
+            if let Some(end) = self.take(chunk, source, far) {
                 return Poll::Ready(end);
             }
         }
-        if !self.held.send_all(source, &mut far) {
+        if !self.held.send_all(source, far) {
             return Poll::Ready(Pumped::SinkClosed);
         }
-        poll_end(cx, source, &mut far)
+        poll_end(cx, source, far)
     }
 
     /// Takes a chunk that was read before there was a far side.
@@ -123,12 +132,7 @@ impl<'a> Pump<'a> {
 
     /// The same with filters in between, which get whole messages. The window of a message that is not whole opens as it
     /// comes; all that waits behind it is within one window.
-    fn poll_inspected<F: FnMut(&Bytes)>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
-    ) -> Poll<Pumped> {
+    fn poll_inspected<F: Far>(&mut self, cx: &mut Context<'_>, source: &mut RecvStream, far: &mut F) -> Poll<Pumped> {
         loop {
             let Some(inspect) = &mut self.inspect else { return Poll::Pending };
             let handed_on = match inspect.poll(cx, source, far) {
@@ -174,12 +178,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Takes a chunk in, and says how the direction ends if it ends with it.
-    fn take<F: FnMut(&Bytes)>(
-        &mut self,
-        chunk: Bytes,
-        source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
-    ) -> Option<Pumped> {
+    fn take<F: Far>(&mut self, chunk: Bytes, source: &mut RecvStream, far: &mut F) -> Option<Pumped> {
         let end = source.is_end_stream();
         self.bytes += chunk.len() as u64;
         if self.ending
@@ -202,12 +201,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn finish_message<F: FnMut(&Bytes)>(
-        &mut self,
-        rest: Bytes,
-        source: &mut RecvStream,
-        far: &mut FarSide<'_, F>,
-    ) -> Pumped {
+    fn finish_message<F: Far>(&mut self, rest: Bytes, source: &mut RecvStream, far: &mut F) -> Pumped {
         if let Err(too_large) = self.follow.pass(&rest) {
             return Pumped::TooLarge(too_large);
         }
@@ -217,11 +211,7 @@ impl<'a> Pump<'a> {
 }
 
 /// The end of a stream all of whose DATA has been handed on.
-pub(super) fn poll_end<F: FnMut(&Bytes)>(
-    cx: &mut Context<'_>,
-    source: &mut RecvStream,
-    far: &mut FarSide<'_, F>,
-) -> Poll<Pumped> {
+pub(super) fn poll_end<F: Far>(cx: &mut Context<'_>, source: &mut RecvStream, far: &mut F) -> Poll<Pumped> {
     match ready!(source.poll_trailers(cx)) {
         Ok(Some(trailers)) => Poll::Ready(Pumped::Trailers(trailers)),
         Ok(None) if far.send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
@@ -236,23 +226,32 @@ pub(super) fn release(source: &mut RecvStream, bytes: usize) {
 }
 
 /// Where a direction leads.
-pub(super) struct FarSide<'s, F> {
+pub(super) trait Far {
+    fn has_room(&self) -> bool;
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// Hands bytes to h2. False when no stream takes more.
+    fn send(&mut self, bytes: Bytes, end: bool) -> bool;
+}
+
+/// One stream. `sent` is shown each chunk just before it goes there.
+struct FarSide<'s, F> {
     sink: &'s mut SendStream<Queued>,
     queue: &'s Rc<Queue>,
     sent: F,
 }
 
-impl<F: FnMut(&Bytes)> FarSide<'_, F> {
-    pub(super) fn has_room(&self) -> bool {
+impl<F: FnMut(&Bytes)> Far for FarSide<'_, F> {
+    fn has_room(&self) -> bool {
         self.queue.has_room()
     }
 
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.queue.poll_room(cx)
     }
 
-    /// Hands bytes to h2. False when the stream takes no more.
-    pub(super) fn send(&mut self, bytes: Bytes, end: bool) -> bool {
+    fn send(&mut self, bytes: Bytes, end: bool) -> bool {
         (self.sent)(&bytes);
         self.sink.send_data(self.queue.push(bytes), end).is_ok()
     }

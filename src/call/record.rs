@@ -64,6 +64,15 @@ impl Notes {
         }
     }
 
+    /// The attempt at this endpoint answers the call, of several that were under way.
+    pub(crate) fn answered_by(&mut self, endpoint: &Arc<str>) {
+        self.upstream_status = None;
+        self.upstream_message = None;
+        if self.is_logged {
+            self.endpoint = Some(endpoint.clone());
+        }
+    }
+
     /// Notes the status in a response's trailers, or in a trailers-only head.
     pub(crate) fn heard(&mut self, trailers: &HeaderMap) {
         if !self.is_logged && !self.is_judged {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use weir_filter::Code;
 
 use crate::cluster::Cluster;
-use crate::config::plan::RetryPolicy;
+use crate::config::plan::{HedgingPolicy, RetryPolicy, Thousandths};
 use crate::metrics::{Denied, WorkerMetrics};
 
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
@@ -83,6 +83,29 @@ impl Retry {
             held: None,
             timeout: None,
         }
+    }
+
+    /// An attempt that won against others and goes on whatever it comes to. So many came before it; `is_counted` says that it
+    /// has been counted in the tokens.
+    pub(crate) fn committed(
+        hedging: &HedgingPolicy,
+        cluster: Arc<Cluster>,
+        metrics: Arc<WorkerMetrics>,
+        previous: u32,
+        is_counted: bool,
+    ) -> Retry {
+        let policy = RetryPolicy {
+            max_attempts: hedging.max_attempts,
+            initial_backoff: Duration::ZERO,
+            max_backoff: Duration::ZERO,
+            backoff_multiplier: Thousandths(0),
+            retryable: hedging.non_fatal,
+            per_attempt_timeout: None,
+            hold_headers: Duration::ZERO,
+        };
+        let mut retry = Retry::new(Arc::new(policy), cluster, metrics);
+        (retry.failed, retry.is_committed, retry.is_counted) = (previous, true, is_counted);
+        retry
     }
 
     /// Attempts before this one.

@@ -26,6 +26,7 @@ mod cluster;
 mod endpoint;
 mod filter;
 mod health;
+mod hedging;
 mod http2;
 mod listener;
 mod locality;
@@ -64,7 +65,7 @@ struct Checker<'c, 'n> {
     bound: Bound,
     /// The CA certificates of the system, or why there are none.
     system_roots: OnceCell<Result<Arc<RootCertStore>, String>>,
-    /// Clusters to which a route with a retry policy leads.
+    /// Clusters to which a route with a policy leads.
     retried: RefCell<HashSet<usize>>,
     /// The labels that routes ask of clusters.
     asked: RefCell<Asked>,

@@ -9,8 +9,8 @@ mod health;
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
-    Budget, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, Listener, NamedFilter, Node, Plan, Rest, RetryBudget,
-    RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls, UpstreamHttp2,
+    Budget, CallPolicy, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, HedgingPolicy, Listener, NamedFilter,
+    Node, Plan, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -211,7 +211,8 @@ fn action(cluster: Option<&Cluster>, route: &Route) -> Value {
         ("timeout", time(timeouts.call.unwrap_or_default())),
         ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
         ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
-        ("retry_policy", route.retry_policy.as_deref().map(retry_policy)),
+        ("retry_policy", route.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
+        ("hedging_policy", route.call_policy.as_ref().and_then(CallPolicy::hedging).map(hedging_policy)),
     ])
 }
 
@@ -238,7 +239,8 @@ fn cluster(cluster: &Cluster) -> Value {
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("tls", cluster.tls.as_ref().map(tls)),
         ("http2", Some(upstream(&cluster.http2))),
-        ("retry_policy", cluster.retry_policy.as_deref().map(retry_policy)),
+        ("retry_policy", cluster.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
+        ("hedging_policy", cluster.call_policy.as_ref().and_then(CallPolicy::hedging).map(hedging_policy)),
         ("retry_throttling", cluster.retry_throttling.map(retry_throttling)),
         ("retry_budget", cluster.retry_budget.map(retry_budget)),
         ("retry_buffer", retry_buffer(cluster)),
@@ -263,6 +265,16 @@ fn retry_policy(policy: &RetryPolicy) -> Value {
     ])
 }
 
+fn hedging_policy(policy: &HedgingPolicy) -> Value {
+    let codes: Vec<&str> = policy.non_fatal.iter().map(weir_filter::Code::name).collect();
+    map([
+        ("max_attempts", some(policy.max_attempts)),
+        ("hedging_delay", time(policy.hedging_delay)),
+        ("non_fatal_status_codes", list(&codes, |code| Value::from(*code))),
+        ("hold_headers", time(policy.hold_headers)),
+    ])
+}
+
 fn retry_throttling(throttling: RetryThrottling) -> Value {
     map([("max_tokens", some(throttling.max_tokens)), ("token_ratio", some(throttling.token_ratio.as_f64()))])
 }
@@ -273,7 +285,7 @@ fn retry_budget(budget: RetryBudget) -> Value {
 
 /// Where nothing is retried it would only be a key without an effect.
 fn retry_buffer(cluster: &Cluster) -> Option<Value> {
-    let retries = cluster.retry_policy.is_some() || cluster.service_config.is_some();
+    let retries = cluster.call_policy.is_some() || cluster.service_config.is_some();
     if !retries && cluster.retry_buffer == RetryBuffer::default() {
         return None;
     }

@@ -21,7 +21,8 @@ pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, Subs
 pub use breaker::{Budget, CircuitBreakers};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use retry::{
-    MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig, StatusCodes, Thousandths,
+    CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
+    StatusCodes, Thousandths,
 };
 pub use tls::Tls;
 
@@ -164,7 +165,7 @@ pub struct Route {
     /// Index into its cluster's [`Cluster::subsets`]; `None` is every endpoint, or the default subset where there is one.
     pub subset: Option<usize>,
     /// When its calls are made again; `None` leaves it to the cluster.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
+    pub call_policy: Option<CallPolicy>,
     /// How long its calls may take.
     pub timeouts: Timeouts,
 }
@@ -261,7 +262,7 @@ pub struct Cluster {
     /// HTTP/2 towards backends.
     pub http2: UpstreamHttp2,
     /// When calls are made again whose route does not say.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
+    pub call_policy: Option<CallPolicy>,
     /// The tokens that the file gives it; see [`Cluster::throttling`].
     pub retry_throttling: Option<RetryThrottling>,
     /// How many retries may be under way; `None` is any number.

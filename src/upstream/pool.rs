@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
@@ -13,8 +14,9 @@ use super::connection::Connection;
 use super::driver;
 use crate::cluster::breaker::{Connected, Place};
 use crate::cluster::outlier::Verdict;
-use crate::cluster::{Cluster, Endpoint};
+use crate::cluster::{Cluster, Endpoint, latency};
 use crate::metrics::WorkerMetrics;
+use crate::status;
 use crate::tls::Reason;
 
 /// Streams that a connection is expected to carry before its backend has said how many.
@@ -72,14 +74,14 @@ pub(crate) struct Lease {
     pub(crate) connection: Rc<Connection>,
     pub(crate) pool: Rc<Pool>,
     /// What only some clusters ask of a call; `None` where nobody does.
-    pub(crate) watched: Option<Box<Watched>>,
+    watched: Option<Box<Watched>>,
 }
 
 /// What only some clusters ask of a call.
 #[derive(Default)]
-pub(crate) struct Watched {
+struct Watched {
     /// What circuit breakers count.
-    pub(crate) place: Option<Place>,
+    place: Option<Place>,
     /// When the backend was asked, until it answers; where the policy wants to know how long that takes.
     asked: Cell<Option<Instant>>,
 }
@@ -332,11 +334,21 @@ impl Lease {
         self
     }
 
-    /// The backend has answered, in the name of its application or to say that it failed.
-    pub(crate) fn answered(&self, failed: impl FnOnce() -> bool) {
-        if let Some(asked) = self.watched.as_ref().and_then(|watched| watched.asked.take()) {
-            self.measure(asked, failed());
+    /// What circuit breakers count of it.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.watched.as_ref()?.place.as_ref()
+    }
+
+    /// The backend has answered with this head.
+    pub(crate) fn answered(&self, head: &HeaderMap) {
+        if let Some(asked) = self.asked() {
+            self.measure(asked, status::read(head).is_some_and(latency::is_failure));
         }
+    }
+
+    /// When the backend was asked, if that is still of interest: from then on it is not.
+    fn asked(&self) -> Option<Instant> {
+        self.watched.as_ref().and_then(|watched| watched.asked.take())
     }
 
     fn measure(&self, asked: Instant, failed: bool) {
@@ -350,7 +362,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.answered(|| true);
+        if let Some(asked) = self.asked() {
+            self.measure(asked, true);
+        }
         self.pool.endpoint.ended(self.pool.worker);
         self.connection.stream_ended(!self.pool.waiting.borrow().is_empty());
     }

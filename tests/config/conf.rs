@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use weir::config::plan::{Balance, Discovery, HashOn, Probe, Rest, Segment};
+use weir::config::plan::{Balance, CallPolicy, Discovery, HashOn, Probe, Rest, Segment};
 use weir::config::{Plan, load_text};
 use weir::registry::Registry;
 
@@ -23,7 +23,16 @@ fn every_example_loads() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "retries.yaml", "tls.yaml"] {
+    for name in [
+        "pixiu.yaml",
+        "minimal.yaml",
+        "full.yaml",
+        "balance.yaml",
+        "health.yaml",
+        "hedging.yaml",
+        "retries.yaml",
+        "tls.yaml",
+    ] {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
     }
     for name in names.iter().filter(|name| name.ends_with(".yaml")) {
@@ -35,21 +44,36 @@ fn every_example_loads() {
 fn the_example_of_retries_means_what_it_says() {
     let plan = example("retries.yaml");
     let [get, cart, all] = plan.listeners[0].routes.as_slice() else { panic!("three routes") };
-    let policy = get.retry_policy.as_ref().unwrap();
+    let policy = get.call_policy.as_ref().and_then(CallPolicy::retry).unwrap();
     assert_eq!((policy.max_attempts, policy.per_attempt_timeout), (4, Some(Duration::from_millis(500))));
     assert_eq!((policy.initial_backoff, policy.hold_headers), (Duration::from_millis(100), Duration::from_secs(1)));
     assert_eq!(policy.retryable.iter().count(), 3);
-    assert!(cart.retry_policy.is_none() && all.retry_policy.is_none());
+    assert!(cart.call_policy.is_none() && all.call_policy.is_none());
     let [cart, orders] = plan.clusters.as_slice() else { panic!("two clusters") };
-    assert_eq!(cart.retry_policy.as_ref().unwrap().max_attempts, 2);
+    assert_eq!(cart.call_policy.as_ref().and_then(CallPolicy::retry).unwrap().max_attempts, 2);
     assert_eq!(cart.retry_budget.unwrap().percent, 20);
     let config = orders.service_config.as_ref().unwrap();
-    let policy = |path| config.method(path).and_then(|method| method.retry_policy.as_ref()).map(|one| one.max_attempts);
+    let policy = |path| config.method(path)?.call_policy.as_ref()?.retry().map(|one| one.max_attempts);
     assert_eq!(policy("/shop.Orders/Get"), Some(4));
     assert_eq!(policy("/shop.Catalogue/List"), Some(4));
     assert_eq!(policy("/shop.Orders/Put"), None);
     assert_eq!(config.method("/shop.Orders/Put").unwrap().timeout, Some(Duration::from_secs(30)));
     assert_eq!(orders.throttling().map(|throttling| throttling.max_tokens), Some(10));
+    assert_eq!(plan.notices, []);
+}
+
+#[test]
+fn the_example_of_hedging_means_what_it_says() {
+    let plan = example("hedging.yaml");
+    let [get, stock, all] = plan.listeners[0].routes.as_slice() else { panic!("three routes") };
+    let policy = get.call_policy.as_ref().and_then(CallPolicy::hedging).unwrap();
+    assert_eq!((policy.max_attempts, policy.hedging_delay), (3, Duration::from_millis(50)));
+    assert_eq!((policy.non_fatal.iter().count(), policy.hold_headers), (1, Duration::from_secs(1)));
+    assert!(stock.call_policy.is_none() && all.call_policy.is_none());
+    let config = plan.clusters[1].service_config.as_ref().unwrap();
+    let policy = |path| config.method(path)?.call_policy.as_ref()?.hedging().map(|one| one.hedging_delay);
+    assert_eq!(policy("/shop.Stock/Count"), Some(Duration::from_millis(500)));
+    assert_eq!(policy("/shop.Orders/Get"), None);
     assert_eq!(plan.notices, []);
 }
 

@@ -165,6 +165,11 @@ impl Backend {
         self.shared.released.send_replace(true);
     }
 
+    /// Lets calls hold and be silent again, from now on.
+    pub fn hold(&self) {
+        self.shared.released.send_replace(false);
+    }
+
     /// Changes what is done with calls that say nothing about it themselves.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ impl Exchange<'_, '_, '_> {
     }
 
     /// The first message begins: the head goes before it.
-    fn begin_with(&mut self, chunk: Bytes, cx: &mut Context<'_>) -> Option<End> {
+    pub(super) fn begin_with(&mut self, chunk: Bytes, cx: &mut Context<'_>) -> Option<End> {
         if let Some(end) = self.hand_on_held() {
             return Some(end);
         }
@@ -84,7 +84,7 @@ impl Exchange<'_, '_, '_> {
 
     /// Hands on a head that has been judged.
     #[inline(never)]
-    fn commit(&mut self, head: Parts, trailers_only: bool) -> Option<End> {
+    pub(super) fn commit(&mut self, head: Parts, trailers_only: bool) -> Option<End> {
         self.hand_on_head(head, trailers_only)
     }
 

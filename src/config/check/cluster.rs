@@ -103,9 +103,10 @@ impl Checker<'_, '_> {
             Some(_) => connect,
             None => self.proxy_connect_timeout(index, name),
         };
-        let retry_policy = self.retry_policy(cluster.retry_policy.as_ref(), &scope);
+        let call_policy = self.call_policy(cluster.retry_policy.as_ref(), cluster.hedging_policy.as_ref(), &scope);
         let service_config = self.service_config(cluster);
-        if cluster.retry_policy.is_none() && service_config.is_none() && !self.retried.borrow().contains(&index) {
+        let has_policy = cluster.retry_policy.is_some() || cluster.hedging_policy.is_some();
+        if !has_policy && service_config.is_none() && !self.retried.borrow().contains(&index) {
             self.useless_retry_keys(cluster);
         }
         let idle = self.duration(cluster.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(600));
@@ -128,7 +129,7 @@ impl Checker<'_, '_> {
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
             tls,
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
-            retry_policy,
+            call_policy,
             retry_throttling: self.retry_throttling(cluster.retry_throttling.as_ref(), &scope),
             retry_budget: self.retry_budget(cluster.retry_budget.as_ref()),
             retry_buffer: self.retry_buffer(cluster.retry_buffer.as_ref()),

@@ -38,7 +38,7 @@ impl Checker<'_, '_> {
         let policy = field.value.as_ref()?;
         let scope = scope.key("retry_policy", field);
         let attempts = self.required(policy.max_attempts.as_ref(), "max_attempts", &scope);
-        let attempts = attempts.and_then(|attempts| self.attempts(attempts));
+        let attempts = attempts.and_then(|attempts| self.attempts(attempts, "retry_policy"));
         let codes = self.required(policy.retryable_status_codes.as_ref(), "retryable_status_codes", &scope);
         let codes = codes.and_then(|codes| self.status_codes(codes));
         let initial = self.positive(policy.initial_backoff.as_ref(), "initial_backoff").unwrap_or(INITIAL_BACKOFF);
@@ -63,16 +63,16 @@ impl Checker<'_, '_> {
         }))
     }
 
-    fn attempts(&self, field: &At<u64>) -> Option<u32> {
+    pub(super) fn attempts(&self, field: &At<u64>, policy: &str) -> Option<u32> {
         let number = field.value?;
         if (2..=MOST_ATTEMPTS).contains(&number) {
             return u32::try_from(number).ok();
         }
         let error = Diagnostic::new(field.place, format!("`max_attempts` is out of range: {number}"));
         self.error(error.label(if number > MOST_ATTEMPTS {
-            "from 2 to 5: a backend that fails so often needs rest"
+            "from 2 to 5: a backend that fails so often needs rest".to_owned()
         } else {
-            "from 2 to 5: the first attempt counts; without retries leave `retry_policy` out"
+            format!("from 2 to 5: the first attempt counts; for no other leave `{policy}` out")
         }));
         None
     }
@@ -152,10 +152,20 @@ impl Checker<'_, '_> {
 
     /// Keys that bound retries, where nothing of the cluster's is ever retried.
     pub(super) fn useless_retry_keys(&self, cluster: &Cluster) {
-        let why = "no route to this cluster has a `retry_policy`, nor has the cluster";
+        let why = "no route to this cluster has a `retry_policy` or `hedging_policy`, nor has the cluster";
         self.useless("retry_throttling", cluster.retry_throttling.as_ref(), why);
         self.useless("retry_budget", cluster.retry_budget.as_ref(), why);
         self.useless("retry_buffer", cluster.retry_buffer.as_ref(), why);
+    }
+
+    /// The same of when its calls are made more than once, where both kinds of policy are one thing.
+    pub(super) fn said_twice_of_calls(&self, key: &str, yaml: Place, theirs: &plan::CallPolicy, file: Place) {
+        let their_key = if theirs.retry().is_some() { "retry_policy" } else { "hedging_policy" };
+        if key == their_key {
+            return self.said_twice(key, yaml, file);
+        }
+        let error = Diagnostic::new(yaml, format!("`{key}` stands here, and a `{their_key}` in the service config"));
+        self.error(error.label("keep one of them").other(file, "the service config"));
     }
 
     /// Two places that say the same thing of one cluster.

@@ -1,7 +1,6 @@
 //! Rules for routes.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use http::HeaderName;
 
@@ -23,7 +22,7 @@ struct Action {
     subset: Option<usize>,
     place: Place,
     timeouts: plan::Timeouts,
-    retry_policy: Option<Arc<plan::RetryPolicy>>,
+    call_policy: Option<plan::CallPolicy>,
 }
 
 impl Checker<'_, '_> {
@@ -62,22 +61,22 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(place, format!("two routes take the same calls: `{text}`"));
             self.error(error.label("the second").other(first, "the first"));
         }
-        let Action { cluster, subset, place, timeouts, retry_policy } = action?;
-        if retry_policy.is_some() {
+        let Action { cluster, subset, place, timeouts, call_policy } = action?;
+        if call_policy.is_some() {
             self.retried.borrow_mut().insert(cluster);
         }
         let id = id.unwrap_or(text).into();
-        Some((plan::Route { id, pattern, headers, cluster, subset, timeouts, retry_policy }, place))
+        Some((plan::Route { id, pattern, headers, cluster, subset, timeouts, call_policy }, place))
     }
 
     fn action(&self, route: &Route, scope: &Scope) -> Option<Action> {
         let action = self.required(route.route.as_ref(), "route", scope)?;
         let value = action.value.as_ref()?;
         let timeouts = self.timeouts(value);
-        let retry_policy = self.retry_policy(value.retry_policy.as_ref(), scope);
+        let call_policy = self.call_policy(value.retry_policy.as_ref(), value.hedging_policy.as_ref(), scope);
         let (cluster, place) = self.route_cluster(value, &scope.key("route", action))?;
         let subset = self.metadata_match(value.metadata_match.as_ref(), cluster);
-        Some(Action { cluster, subset, place, timeouts, retry_policy })
+        Some(Action { cluster, subset, place, timeouts, call_policy })
     }
 
     fn timeouts(&self, action: &RouteAction) -> plan::Timeouts {

@@ -11,11 +11,11 @@ use super::{Bound, Checker, Names, ProxySettings, Scope};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::duration;
 use crate::config::file::cluster::Cluster;
-use crate::config::file::service_config::{MethodConfig, Name, RetryPolicy, ServiceConfig, Throttling};
+use crate::config::file::service_config::{HedgingPolicy, MethodConfig, Name, RetryPolicy, ServiceConfig, Throttling};
 use crate::config::findings::Findings;
 use crate::config::located::At;
 use crate::config::place::Place;
-use crate::config::plan;
+use crate::config::plan::{self, CallPolicy};
 use crate::config::read::{Held, Reader};
 use crate::config::trail::Trail;
 use crate::config::tree;
@@ -34,10 +34,15 @@ impl Checker<'_, '_> {
             }
         };
         let config = self.read_service_config(&text, &path, field.place)?;
-        if let (Some(yaml), true) =
-            (&cluster.retry_policy, config.methods.values().any(|one| one.retry_policy.is_some()))
-        {
-            self.said_twice("retry_policy", yaml.key, field.place);
+        let of_cluster = [
+            ("retry_policy", cluster.retry_policy.as_ref().map(|yaml| yaml.key)),
+            ("hedging_policy", cluster.hedging_policy.as_ref().map(|yaml| yaml.key)),
+        ];
+        let theirs = config.methods.values().find_map(|method| method.call_policy.as_ref());
+        for (key, yaml) in of_cluster {
+            if let (Some(yaml), Some(theirs)) = (yaml, theirs) {
+                self.said_twice_of_calls(key, yaml, theirs, field.place);
+            }
         }
         if let (Some(yaml), true) = (&cluster.retry_throttling, config.throttling.is_some()) {
             self.said_twice("retry_throttling", yaml.key, field.place);
@@ -129,17 +134,20 @@ impl Checker<'_, '_> {
     }
 
     fn method_config(&self, config: &MethodConfig, scope: &Scope) -> plan::MethodConfig {
-        if let Some(hedging) = &config.hedging_policy {
-            self.not_built("hedgingPolicy", hedging, "a `retryPolicy` is");
-        }
         let why = "a call waits for a connect as long as `connect_timeout` of the cluster says";
         self.useless("waitForReady", config.wait_for_ready.as_ref(), why);
         let why = "`max_receive_message_size` of the listener counts";
         self.useless("maxRequestMessageBytes", config.max_request_message_bytes.as_ref(), why);
         let why = "`max_send_message_size` of the listener counts";
         self.useless("maxResponseMessageBytes", config.max_response_message_bytes.as_ref(), why);
+        let (retry, hedging) = (config.retry_policy.as_ref(), config.hedging_policy.as_ref());
+        self.not_both(retry, "retryPolicy", hedging, "hedgingPolicy");
+        let retry = retry.and_then(|at| self.json_policy(at, scope));
+        let hedging = hedging.and_then(|at| self.json_hedging(at, scope));
         plan::MethodConfig {
-            retry_policy: config.retry_policy.as_ref().and_then(|at| self.json_policy(at, scope)).map(Arc::new),
+            call_policy: retry
+                .map(|policy| CallPolicy::Retry(Arc::new(policy)))
+                .or_else(|| hedging.map(|policy| CallPolicy::Hedging(Arc::new(policy)))),
             timeout: config.timeout.as_ref().and_then(|at| self.seconds(at, "timeout")),
         }
     }
@@ -170,6 +178,22 @@ impl Checker<'_, '_> {
         })
     }
 
+    fn json_hedging(&self, at: &At<HedgingPolicy>, scope: &Scope) -> Option<plan::HedgingPolicy> {
+        let policy = at.value.as_ref()?;
+        let scope = scope.key("hedgingPolicy", at);
+        let attempts = self.required(policy.max_attempts.as_ref(), "maxAttempts", &scope);
+        let attempts = attempts.and_then(|at| self.json_attempts(at));
+        let delay = policy.hedging_delay.as_ref();
+        let delay = delay.map_or(Some(Duration::ZERO), |at| self.any_seconds(at, "hedgingDelay", true));
+        let non_fatal = self.non_fatal(policy.non_fatal_status_codes.as_ref());
+        Some(plan::HedgingPolicy {
+            max_attempts: attempts?,
+            hedging_delay: delay?,
+            non_fatal: non_fatal?,
+            hold_headers: HOLD_HEADERS,
+        })
+    }
+
     /// More than five are taken for five, as gRFC A6 asks of a client.
     fn json_attempts(&self, at: &At<u64>) -> Option<u32> {
         let number = self.in_range(at, "maxAttempts", 2..=u64::from(u32::MAX))?;
@@ -191,12 +215,17 @@ impl Checker<'_, '_> {
 
     /// A duration in seconds, as JSON has them (proto3, `google.protobuf.Duration`).
     fn seconds(&self, at: &At<String>, key: &str) -> Option<Duration> {
+        self.any_seconds(at, key, false)
+    }
+
+    fn any_seconds(&self, at: &At<String>, key: &str, may_be_zero: bool) -> Option<Duration> {
         let text = at.value.as_deref()?;
         let digits = text.strip_suffix('s').unwrap_or_default();
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let found = duration::parse(text).ok().filter(|found| plain && !found.is_zero());
+        let found = duration::parse(text).ok().filter(|found| plain && (may_be_zero || !found.is_zero()));
         if found.is_none() {
-            let error = Diagnostic::new(at.place, format!("`{key}` is no positive duration: `{text}`"));
+            let what = if may_be_zero { "duration" } else { "positive duration" };
+            let error = Diagnostic::new(at.place, format!("`{key}` is no {what}: `{text}`"));
             self.error(error.label("seconds with an `s` behind them, such as \"0.1s\""));
         }
         found

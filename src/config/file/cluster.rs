@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::balance::{Consistent, HashOn, LbSubsetConfig, Locality, PeakEwma, SlowStartConfig};
 use super::breaker::CircuitBreakers;
-use super::retry::{RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
+use super::retry::{HedgingPolicy, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::tls::{Asked, ClusterTls};
 use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size};
 use crate::config::located::{At, Ignored};
@@ -76,6 +76,8 @@ pub(crate) struct Cluster {
     pub(crate) http2: Option<At<ClusterHttp2>>,
     /// When a call that failed is made again. That of a route goes before.
     pub(crate) retry_policy: Option<At<RetryPolicy>>,
+    /// When a call is made more than once at a time. What a route says goes before.
+    pub(crate) hedging_policy: Option<At<HedgingPolicy>>,
     /// Stops retries where most attempts fail.
     pub(crate) retry_throttling: Option<At<RetryThrottling>>,
     /// How many retries may be under way. Without this key as many as there are.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::retry::RetryPolicy;
+use super::retry::{HedgingPolicy, RetryPolicy};
 use super::value::Duration;
 use crate::config::located::{At, Ignored, Raw};
 
@@ -102,6 +102,8 @@ pub(crate) struct RouteAction {
     pub(crate) idle_timeout: Option<At<Duration>>,
     /// When a call that failed is made again. It goes before that of the cluster, whole.
     pub(crate) retry_policy: Option<At<RetryPolicy>>,
+    /// When a call is made more than once at a time. It too goes before what the cluster says.
+    pub(crate) hedging_policy: Option<At<HedgingPolicy>>,
     /// No effect: a route to a cluster that does not exist is an error at start-up.
     pub(crate) cluster_not_found_response_code: Option<At<Ignored>>,
 }

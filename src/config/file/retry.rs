@@ -34,6 +34,24 @@ pub(crate) struct RetryPolicy {
     pub(crate) hold_headers: Option<At<Duration>>,
 }
 
+/// When a call is made more than once at a time (gRFC A6). The first good answer goes to the client.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HedgingPolicy {
+    /// How often a call is made at most, the first time included.
+    #[schemars(required, range(min = 2, max = 5))]
+    pub(crate) max_attempts: Option<At<u64>>,
+    /// The time from an attempt to the next. `0s` makes all of them at once.
+    #[schemars(required)]
+    pub(crate) hedging_delay: Option<At<Duration>>,
+    /// The statuses that do not end the call, by name: the next attempt is made at once. Default: none, and any failure ends it.
+    pub(crate) non_fatal_status_codes: Option<At<Vec<At<String>>>>,
+    /// How long response headers are held back for the first message or the end, once the client has ended its request: a
+    /// failure that follows them can be outlived. `0s` commits with the headers, as gRFC A6 says.
+    #[schemars(extend("default" = "1s"))]
+    pub(crate) hold_headers: Option<At<Duration>>,
+}
+
 /// The tokens that stop retries where most attempts fail (gRFC A6). A failure costs one; with half of them or fewer nothing
 /// is tried again.
 #[derive(Debug, Deserialize, JsonSchema)]

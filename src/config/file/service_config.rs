@@ -21,7 +21,7 @@ pub(crate) struct ServiceConfig {
 pub(crate) struct MethodConfig {
     pub(crate) name: Option<At<Vec<At<Name>>>>,
     pub(crate) retry_policy: Option<At<RetryPolicy>>,
-    pub(crate) hedging_policy: Option<At<Ignored>>,
+    pub(crate) hedging_policy: Option<At<HedgingPolicy>>,
     pub(crate) timeout: Option<At<String>>,
     pub(crate) wait_for_ready: Option<At<Ignored>>,
     pub(crate) max_request_message_bytes: Option<At<Ignored>>,
@@ -46,6 +46,14 @@ pub(crate) struct RetryPolicy {
     pub(crate) retryable_status_codes: Option<At<Vec<At<String>>>>,
     /// gRFC A36's name for it, in xDS only; C-core reads it here too.
     pub(crate) per_attempt_recv_timeout: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct HedgingPolicy {
+    pub(crate) max_attempts: Option<At<u64>>,
+    pub(crate) hedging_delay: Option<At<String>>,
+    pub(crate) non_fatal_status_codes: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -26,6 +26,28 @@ pub struct RetryPolicy {
     pub hold_headers: Duration,
 }
 
+/// When a call is made more than once at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HedgingPolicy {
+    /// How often a call is made at most, the first time included.
+    pub max_attempts: u32,
+    /// The time between an attempt and the next; zero is all at once.
+    pub hedging_delay: Duration,
+    /// The statuses that the other attempts outlive.
+    pub non_fatal: StatusCodes,
+    /// How long response headers are held back for what follows them; zero is not at all.
+    pub hold_headers: Duration,
+}
+
+/// When a call is made more than once: after a failure, or before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallPolicy {
+    /// After a failure.
+    Retry(Arc<RetryPolicy>),
+    /// Before.
+    Hedging(Arc<HedgingPolicy>),
+}
+
 /// A positive number with three decimals, as the specification counts tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thousandths(pub u64);
@@ -82,10 +104,30 @@ pub struct ServiceConfig {
 /// What a service config says of a method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MethodConfig {
-    /// When its calls are made again.
-    pub retry_policy: Option<Arc<RetryPolicy>>,
+    /// When its calls are made more than once.
+    pub call_policy: Option<CallPolicy>,
     /// What its calls may take at most.
     pub timeout: Option<Duration>,
+}
+
+impl CallPolicy {
+    /// The policy that tries again after a failure.
+    #[must_use]
+    pub fn retry(&self) -> Option<&RetryPolicy> {
+        match self {
+            CallPolicy::Retry(policy) => Some(policy),
+            CallPolicy::Hedging(_) => None,
+        }
+    }
+
+    /// The policy that does not wait for a failure.
+    #[must_use]
+    pub fn hedging(&self) -> Option<&HedgingPolicy> {
+        match self {
+            CallPolicy::Retry(_) => None,
+            CallPolicy::Hedging(policy) => Some(policy),
+        }
+    }
 }
 
 impl Thousandths {
