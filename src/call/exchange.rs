@@ -123,6 +123,7 @@ struct LastWait {
 /// Makes one attempt on a leased stream.
 pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Attempted {
     parties.notes.attempt(&lease.pool.endpoint.label);
+    parties.watch.is_at(&lease.pool);
     let mut exchange = match Exchange::open(parties, lease) {
         Ok(exchange) => exchange,
         Err(end) => return Attempted { end, at_boundary: true },
@@ -219,7 +220,7 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
         }
         let Parties { watch, client, body, .. } = &mut *self.parties;
         watch.moved(|| body.pump.bytes + self.to_client.bytes);
-        let interrupt = ready!(watch.poll(client, cx));
+        let interrupt = ready!(watch.poll_in_attempt(client, cx));
         if interrupt.is_the_gateways() && !self.to_client.at_boundary() {
             self.to_client.end_at_boundary();
             let wait = || Box::new(LastWait { why: interrupt, timer: Box::pin(sleep(REST_OF_MESSAGE)) });

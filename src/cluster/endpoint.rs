@@ -87,6 +87,11 @@ impl Endpoint {
         self.address == found.address && self.weight == found.weight && self.server_name == found.server_name
     }
 
+    /// Whether it is where the other one is, and shows the same certificate.
+    pub(super) fn is_at(&self, other: &Endpoint) -> bool {
+        self.address == other.address && self.server_name == other.server_name
+    }
+
     /// False while a health check says that it is down.
     pub(crate) fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)

@@ -239,6 +239,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("circuit_breakers", cluster.circuit_breakers.as_ref().map(circuit_breakers)),
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
+        ("endpoint_drain_timeout", cluster.endpoint_drain_timeout.and_then(time)),
         ("tls", cluster.tls.as_ref().map(tls)),
         ("http2", Some(upstream(&cluster.http2))),
         ("retry_policy", cluster.retry_policy.as_deref().map(retry_policy)),

@@ -223,6 +223,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Closes a connection to a backend that has had no stream for this long; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// How long the streams of an endpoint that has left may stay open; `None` is no limit.
+    pub endpoint_drain_timeout: Option<Duration>,
     /// TLS towards backends; `None` is plaintext.
     pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
@@ -240,6 +242,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// True when something in it may end a stream that is open.
+    #[must_use]
+    pub fn ends_streams(&self) -> bool {
+        self.endpoint_drain_timeout.is_some()
+    }
+
     /// The tokens that stop retries, whoever gave them.
     #[must_use]
     pub fn throttling(&self) -> Option<RetryThrottling> {

@@ -55,6 +55,8 @@ pub enum Ending {
     Deadline,
     /// The drain's time was over.
     Drain,
+    /// The endpoint left its cluster, and the time that its streams have then was over.
+    EndpointRemoved,
 }
 
 impl Ending {
@@ -68,6 +70,7 @@ impl Ending {
             Ending::ClientGone => "client_gone",
             Ending::Deadline => "deadline",
             Ending::Drain => "drain",
+            Ending::EndpointRemoved => "endpoint_removed",
         }
     }
 }
