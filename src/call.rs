@@ -106,7 +106,7 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            let mut watch = Watch::new(record.started(), *deadline, route, local.cut.listen());
+            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, local.cut.listen());
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {
@@ -287,6 +287,10 @@ async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, att
         End::Again(_) => reply(record, client, &Status::new(Code::Internal, "an attempt is missing"), Ending::Gateway),
         End::Interrupted(interrupt) if interrupt.is_the_gateways() => {
             let status = interrupt.status();
+            if at_boundary {
+                let pushback = watch.pushback(interrupt);
+                return reply_after(record, client, &status, interrupt.ending(), pushback);
+            }
             end_early(record, client, watch, at_boundary, &status, interrupt.ending()).await;
         }
         End::Interrupted(interrupt) => {

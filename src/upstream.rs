@@ -35,7 +35,8 @@ pub(crate) struct Upstream {
     turn: Turn,
     view: RefCell<View>,
     version: Cell<u64>,
-    methods: Rc<Methods>,
+    /// What this worker knows of the cluster's methods.
+    pub(crate) methods: Rc<Methods>,
 }
 
 /// A snapshot of the cluster, with a pool beside each endpoint.

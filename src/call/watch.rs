@@ -4,14 +4,15 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use h2::RecvStream;
 use tokio::time::{Instant, Sleep, sleep_until};
-use weir_filter::{Code, Ending, Status};
+use weir_filter::{Call, Code, Ending, Status};
 
 use super::client::{Client, Left};
 use super::moving::Moving;
-use super::timers::{Limit, Timers};
+use super::timers::{Limit, Progress, Timers};
 use crate::drain::Listening;
 use crate::local::RouteTarget;
 use crate::status;
@@ -44,13 +45,19 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Watches a call of this route that began at `started`, whose client gave it this deadline.
-    pub(crate) fn new(started: Instant, deadline: Option<Instant>, route: &RouteTarget, cut: Listening) -> Watch {
+    pub(crate) fn new(
+        started: Instant,
+        deadline: Option<Instant>,
+        route: &RouteTarget,
+        call: &Call,
+        cut: Listening,
+    ) -> Watch {
         let limits = &route.timeouts;
         let of_route = limits.call.and_then(|timeout| started.checked_add(timeout));
         let by_route = of_route.is_some_and(|end| deadline.is_none_or(|deadline| end < deadline));
         let deadline = if by_route { of_route } else { deadline };
         let timer = deadline.map(|at| Box::pin(sleep_until(at)));
-        let timers = Timers::new(limits, started, Moving::new(route));
+        let timers = Timers::new(limits, started, Moving::new(route, call, started));
         Watch { deadline, by_route, timer, timers, cut }
     }
 
@@ -59,10 +66,18 @@ impl Watch {
         self.deadline
     }
 
-    /// So many bytes of messages have come, from both sides.
-    pub(crate) fn moved(&mut self, bytes: impl FnOnce() -> u64) {
+    /// The call has come so far.
+    pub(crate) fn moved(&mut self, progress: impl FnOnce() -> Progress) {
         if let Some(timers) = &mut self.timers {
-            timers.moved(bytes());
+            timers.moved(progress());
+        }
+    }
+
+    /// How long a client whose call is interrupted is told to wait before it makes it again.
+    pub(crate) fn pushback(&self, interrupt: Interrupt) -> Option<Duration> {
+        match interrupt {
+            Interrupt::Moved(why) => self.timers.as_ref()?.moving.as_ref()?.pushback(why),
+            _ => None,
         }
     }
 
@@ -120,7 +135,12 @@ impl Interrupt {
         matches!(self, Interrupt::Cut | Interrupt::Limit(_) | Interrupt::Moved(_))
     }
 
-    /// The same, with what the request's stream tells about a client that has left.
+    /// True where the rest of a message that is under way is waited for however long it takes.
+    pub(crate) fn has_time(self) -> bool {
+        matches!(self, Interrupt::Moved(Move::Age))
+    }
+
+    /// The interrupt, with what the request's stream tells about a client that has left.
     pub(crate) fn told_by(self, request: &mut RecvStream) -> Interrupt {
         match self {
             Interrupt::Left(left) => Interrupt::Left(left.told_by(request)),
@@ -136,6 +156,7 @@ impl Interrupt {
             Interrupt::Deadline | Interrupt::Limit(_) => Ending::Deadline,
             Interrupt::Cut => Ending::Drain,
             Interrupt::Moved(Move::Removed) => Ending::EndpointRemoved,
+            Interrupt::Moved(Move::Age) => Ending::StreamAge,
         }
     }
 

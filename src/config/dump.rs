@@ -204,6 +204,7 @@ fn action(cluster: &str, route: &Route) -> Value {
         ("cluster", some(cluster)),
         ("timeout", time(timeouts.call.unwrap_or_default())),
         ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
+        ("max_stream_age", time(timeouts.age.unwrap_or_default())),
         ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
         ("retry_policy", route.retry_policy.as_deref().map(retry_policy)),
     ])

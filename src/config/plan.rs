@@ -151,6 +151,8 @@ pub struct Timeouts {
     pub call: Option<Duration>,
     /// The same, without the backend being told.
     pub stream: Option<Duration>,
+    /// After this, give or take a tenth, a stream ends at the next boundary of its messages.
+    pub age: Option<Duration>,
     /// Without any part of a message from either side.
     pub idle: Option<Duration>,
 }

@@ -57,6 +57,8 @@ pub enum Ending {
     Drain,
     /// The endpoint left its cluster, and the time that its streams have then was over.
     EndpointRemoved,
+    /// The stream was older than its route's `max_stream_age`.
+    StreamAge,
 }
 
 impl Ending {
@@ -71,6 +73,7 @@ impl Ending {
             Ending::Deadline => "deadline",
             Ending::Drain => "drain",
             Ending::EndpointRemoved => "endpoint_removed",
+            Ending::StreamAge => "max_stream_age",
         }
     }
 }

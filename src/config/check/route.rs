@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -83,6 +84,7 @@ impl Checker<'_, '_> {
         let timeouts = plan::Timeouts {
             call: limit(action.timeout.as_ref()),
             stream: limit(action.max_stream_duration.as_ref()),
+            age: limit(action.max_stream_age.as_ref()),
             idle: limit(action.idle_timeout.as_ref()),
         };
         let shortest = [timeouts.call, timeouts.stream].into_iter().flatten().min();
@@ -90,8 +92,12 @@ impl Checker<'_, '_> {
             let why = "`timeout` ends every call sooner";
             self.useless("max_stream_duration", action.max_stream_duration.as_ref(), why);
         }
-        if timeouts.idle.is_some() && shortest.is_some_and(|shortest| Some(shortest) <= timeouts.idle) {
-            let why = "no call lasts that long";
+        let is_too_long = |limit: Option<Duration>| limit.is_some() && shortest.is_some_and(|one| Some(one) <= limit);
+        let why = "no call lasts that long";
+        if is_too_long(timeouts.age) {
+            self.useless("max_stream_age", action.max_stream_age.as_ref(), why);
+        }
+        if is_too_long(timeouts.idle) {
             self.useless("idle_timeout", action.idle_timeout.as_ref(), why);
         }
         timeouts
