@@ -9,6 +9,7 @@ mod held;
 mod inspect;
 mod judge;
 mod message;
+mod moving;
 mod pump;
 mod record;
 mod rejection;
@@ -109,7 +110,7 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            let mut watch = Watch::new(record.started(), *deadline, &route.timeouts, local.cut.listen());
+            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, local.cut.listen());
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {
@@ -117,7 +118,7 @@ impl Serving {
                     Ok(Err(status)) => return reply(record, client, &status, Ending::Gateway),
                     Err(interrupt) => {
                         let interrupt = interrupt.told_by(stream);
-                        count_limit(local, route, interrupt);
+                        count(local, route, interrupt);
                         return reply(record, client, &interrupt.status(), interrupt.ending());
                     }
                 }
@@ -125,16 +126,19 @@ impl Serving {
             let mut attempted = forward(&mut self, &mut watch).await;
             if let End::Interrupted(interrupt) = &mut attempted.end {
                 *interrupt = interrupt.told_by(&mut self.stream);
-                count_limit(&self.local, &self.route, *interrupt);
+                count(&self.local, &self.route, *interrupt);
             }
             finish(&mut self.record, &mut self.client, &mut watch, attempted).await;
         }
     }
 }
 
-fn count_limit(local: &Local, route: &RouteTarget, interrupt: Interrupt) {
-    if let Interrupt::Limit(limit) = interrupt {
-        local.metrics.timed_out(route.cluster, limit).add(1);
+/// Counts a call that the configuration ended.
+fn count(local: &Local, route: &RouteTarget, interrupt: Interrupt) {
+    match interrupt {
+        Interrupt::Limit(limit) => local.metrics.timed_out(route.cluster, limit).add(1),
+        Interrupt::Moved(why) => local.metrics.moved(route.cluster, why).add(1),
+        Interrupt::Left(_) | Interrupt::Deadline | Interrupt::Cut => {}
     }
 }
 
@@ -296,6 +300,10 @@ async fn finish(record: &mut Record, client: &mut Client, watch: &mut Watch, att
         End::Again(_) => reply(record, client, &Status::new(Code::Internal, "an attempt is missing"), Ending::Gateway),
         End::Interrupted(interrupt) if interrupt.is_the_gateways() => {
             let status = interrupt.status();
+            if at_boundary {
+                let pushback = watch.pushback(interrupt);
+                return reply_after(record, client, &status, interrupt.ending(), pushback);
+            }
             end_early(record, client, watch, at_boundary, &status, interrupt.ending()).await;
         }
         End::Interrupted(interrupt) => {

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::config::plan::{self, Balance, Labels};
@@ -45,6 +46,8 @@ pub(crate) struct Cluster {
     /// Counts the changes of `members`, so that a worker sees with one load that its snapshot still holds.
     version: AtomicU64,
     changing: Mutex<()>,
+    /// Wakes whoever waits for a change.
+    changed: Notify,
     /// Limits of what may be in use; `None` where there are none.
     pub(crate) breaker: Option<Breaker>,
     /// How health checks ended.
@@ -81,6 +84,7 @@ impl Cluster {
             members: ArcSwap::from_pointee(members),
             version: AtomicU64::new(1),
             changing: Mutex::new(()),
+            changed: Notify::new(),
             checks: CheckCounts::default(),
             outliers: plan.outlier_detection.clone().map(Outliers::new),
             joined: Notify::new(),
@@ -91,6 +95,16 @@ impl Cluster {
     /// Changes with every change of [`Cluster::members`].
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Ready after the next change from now on, whenever it is waited for.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// True while this is one of its endpoints, by its address: with another weight it is another [`Endpoint`].
+    pub(crate) fn has(&self, endpoint: &Endpoint) -> bool {
+        self.members.load().endpoints.iter().any(|one| one.is_at(endpoint))
     }
 
     /// Who is in the cluster now.
@@ -187,6 +201,7 @@ impl Cluster {
         let members = Arc::new(Members::new(&self.plan, endpoints, Instant::now()));
         let before = self.members.swap(members.clone());
         self.version.fetch_add(1, Ordering::Release);
+        self.changed.notify_waiters();
         let (cluster, of) = (&self.plan.name, members.endpoints.len());
         match (before.panic, members.panic) {
             (false, true) => {

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::call::{self, Client, Shared};
+use crate::chance;
 use crate::config::plan;
 use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
@@ -253,7 +254,7 @@ impl Timers {
     fn new(plan: &plan::Listener, handshake: Pin<Box<Sleep>>) -> Timers {
         Timers {
             handshake: Some(handshake),
-            age: plan.max_connection_age.map(|age| Box::pin(sleep(jittered(age)))),
+            age: plan.max_connection_age.map(|age| Box::pin(sleep(chance::about(age)))),
             idle: plan.idle_timeout.map(Idle::new).map(Box::new),
             left_over: None,
         }
@@ -317,13 +318,6 @@ impl Idle {
         }
         Poll::Pending
     }
-}
-
-/// Up to a tenth more or less, so that connections that came together do not leave together.
-fn jittered(age: Duration) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    let share = (RandomState::new().hash_one(0) % 2001) as f64 / 10_000.0;
-    age.mul_f64(0.9 + share)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod call;
 mod chain;
+mod chance;
 pub mod cli;
 mod cluster;
 pub mod config;

@@ -63,13 +63,16 @@ pub(crate) struct Parts {
 }
 
 impl Local {
-    /// For the worker with this index.
+    /// For the worker with this index, on whose thread it is made.
     pub(crate) fn new(index: usize, parts: Parts, metrics: Arc<WorkerMetrics>) -> Local {
         let upstreams: Vec<Rc<Upstream>> = parts
             .clusters
             .iter()
             .map(|cluster| Rc::new(Upstream::new(cluster.clone(), index, metrics.clone())))
             .collect();
+        for upstream in &upstreams {
+            tokio::task::spawn_local(upstream.clone().follow());
+        }
         let listeners = parts
             .plan
             .listeners

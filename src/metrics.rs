@@ -9,6 +9,7 @@ use weir_filter::Code;
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
 use crate::tls::Reason;
+use crate::upstream::Move;
 
 /// Upper bounds of `weir_call_duration_seconds`, in microseconds.
 pub(crate) const DURATION_BOUNDS: [u64; 18] = [
@@ -119,6 +120,8 @@ pub(crate) struct WorkerMetrics {
     pub(crate) connect_failures: Vec<Cell>,
     /// Calls that a limit of their route ended: for each cluster, one for each of [`Limit::ALL`].
     timed_out: Vec<Cell>,
+    /// Streams that were ended so that their clients open them elsewhere: for each cluster, one for each of [`Move::ALL`].
+    moved: Vec<Cell>,
     /// Calls that met a circuit breaker: for each cluster, one for each of [`Full::ALL`].
     shed: Vec<Cell>,
     /// Those among them that failed in TLS: for each cluster, one for each of [`Reason::LABELS`].
@@ -178,6 +181,7 @@ impl WorkerMetrics {
             calls_waiting: cells(clusters),
             connect_failures: cells(clusters),
             timed_out: cells(clusters * Limit::ALL.len()),
+            moved: cells(clusters * Move::ALL.len()),
             shed: cells(clusters * Full::ALL.len()),
             tls_failures: cells(clusters * Reason::LABELS.len()),
             untaken_responses: Cell::default(),
@@ -216,6 +220,11 @@ impl WorkerMetrics {
     /// The counter of a cluster's calls that this limit has ended.
     pub(crate) fn timed_out(&self, cluster: usize, limit: Limit) -> &Cell {
         &self.timed_out[cluster * Limit::ALL.len() + limit as usize]
+    }
+
+    /// The counter of a cluster's streams that were ended for this reason.
+    pub(crate) fn moved(&self, cluster: usize, why: Move) -> &Cell {
+        &self.moved[cluster * Move::ALL.len() + why as usize]
     }
 
     /// The counter of a cluster's calls that were rejected by this circuit breaker.

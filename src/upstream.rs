@@ -4,7 +4,9 @@ mod connection;
 mod dial;
 mod driver;
 mod pool;
+mod removal;
 mod socket;
+mod streams;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -23,6 +25,7 @@ use crate::tls::Reason;
 
 use pool::Patience;
 pub(crate) use pool::{Lease, Pool};
+pub(crate) use streams::{Enrolled, Move, Stream};
 
 /// A worker's way to the endpoints of one cluster.
 pub(crate) struct Upstream {
@@ -31,7 +34,8 @@ pub(crate) struct Upstream {
     metrics: Arc<WorkerMetrics>,
     view: RefCell<View>,
     version: Cell<u64>,
-    methods: Rc<Methods>,
+    /// What this worker knows of the cluster's methods.
+    pub(crate) methods: Rc<Methods>,
 }
 
 /// A snapshot of the cluster, with a pool beside each endpoint.
@@ -170,7 +174,14 @@ impl Upstream {
                     full = waiting;
                     pool
                 }
-                (Err(Unavailable::NoConnection(_)), Some(pool)) => return self.wait(&pool).await,
+                (Err(Unavailable::NoConnection(_)), Some(pool)) => match self.wait(&pool).await {
+                    // It has left the cluster. Another may have come in its place.
+                    Err(Unavailable::NoConnection(reason)) if pool.is_retired() => {
+                        why = reason.or(why);
+                        continue;
+                    }
+                    waited => return waited,
+                },
                 (Err(Unavailable::NoConnection(_)), None) => return Err(Unavailable::NoConnection(why)),
                 (Err(unavailable), _) => return Err(unavailable),
             };
@@ -233,6 +244,15 @@ impl Upstream {
         match self.cluster.breaker.as_ref().and_then(|breaker| breaker.plan.pending_timeout) {
             Some(limit) => timeout(limit, lease).await.map_err(|_| Full::PendingTimeout),
             None => Ok(lease.await),
+        }
+    }
+
+    /// Follows the cluster's endpoints for as long as the worker lives, so that a change is noticed where no call comes.
+    pub(crate) async fn follow(self: Rc<Upstream>) {
+        loop {
+            let changed = self.cluster.changed();
+            self.refresh();
+            changed.await;
         }
     }
 

@@ -13,6 +13,7 @@ use crate::cluster::breaker::Full;
 use crate::config::plan::Node;
 use crate::metrics::{CallMetrics, Cell, DURATION_BOUNDS, Denied, FOREIGN, Times, WorkerMetrics};
 use crate::tls::Reason;
+use crate::upstream::Move;
 
 /// The whole page.
 ///
@@ -43,6 +44,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         retry_buffer_overflows(state),
         retry_buffer_bytes(state),
         timed_out(state),
+        streams_ended(state),
         shed(state),
         endpoints::healthy(state),
         endpoints::streams(state),
@@ -235,6 +237,18 @@ fn timed_out(state: &State) -> MetricFamily {
         for limit in Limit::ALL {
             let value = sum(state, |metrics| metrics.timed_out(cluster.index, limit));
             family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("limit", limit.key())], value));
+        }
+    }
+    family
+}
+
+fn streams_ended(state: &State) -> MetricFamily {
+    let help = "Streams that the gateway ended so that their clients open them elsewhere.";
+    let mut family = family("weir_streams_ended_total", help, MetricType::COUNTER);
+    for cluster in &state.clusters {
+        for why in Move::ALL {
+            let value = sum(state, |metrics| metrics.moved(cluster.index, why));
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name), ("reason", why.name())], value));
         }
     }
     family

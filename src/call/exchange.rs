@@ -19,6 +19,7 @@ use super::pump::{Pump, Pumped};
 use super::record::Notes;
 use super::rejection::Rejection;
 use super::retry::Retry;
+use super::timers::Progress;
 use super::watch::{Interrupt, Watch};
 use crate::chain::Chain;
 use crate::cluster::breaker::Kind;
@@ -104,12 +105,20 @@ struct Exchange<'a, 'm, 'p> {
 /// A call that the gateway ends waits for the rest of a message.
 struct LastWait {
     why: Interrupt,
-    timer: Pin<Box<Sleep>>,
+    /// `None` where it may take its time.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl LastWait {
+    fn new(why: Interrupt) -> LastWait {
+        LastWait { why, timer: (!why.has_time()).then(|| Box::pin(sleep(REST_OF_MESSAGE))) }
+    }
 }
 
 /// Makes one attempt on a leased stream.
 pub(crate) async fn attempt(parties: &mut Parties<'_, '_>, lease: Lease) -> Attempted {
     parties.notes.attempt(&lease.pool.endpoint.label);
+    parties.watch.is_at(&lease.pool);
     let mut exchange = match Exchange::open(parties, lease) {
         Ok(exchange) => exchange,
         Err(end) => return Attempted { end, at_boundary: true },
@@ -169,14 +178,29 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             return Poll::Ready(end);
         }
         let Parties { watch, client, body, .. } = &mut *self.parties;
-        watch.moved(|| body.pump.bytes + self.to_client.bytes);
-        let interrupt = ready!(watch.poll(client, cx));
+        watch.moved(|| Progress {
+            bytes: body.pump.bytes + self.to_client.bytes,
+            messages: body.pump.follow.messages().max(self.to_client.follow.messages()),
+            has_begun: client.has_begun(),
+        });
+        let interrupt = ready!(watch.poll_in_attempt(client, cx));
         if interrupt.is_the_gateways() && !self.to_client.at_boundary() {
             self.to_client.end_at_boundary();
-            let wait = || Box::new(LastWait { why: interrupt, timer: Box::pin(sleep(REST_OF_MESSAGE)) });
-            ready!(self.last_wait.get_or_insert_with(wait).timer.as_mut().poll(cx));
+            ready!(self.poll_last_wait(interrupt, cx));
         }
         Poll::Ready(End::Interrupted(interrupt))
+    }
+
+    /// Ready when the rest of the message that is under way has had its time. What has time may be overtaken by what has not.
+    fn poll_last_wait(&mut self, why: Interrupt, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = match &mut self.last_wait {
+            Some(wait) if wait.why == why || wait.timer.is_some() => wait,
+            none => none.insert(Box::new(LastWait::new(why))),
+        };
+        match &mut wait.timer {
+            Some(timer) => timer.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
     }
 
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<End> {

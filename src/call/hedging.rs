@@ -16,6 +16,7 @@ use weir_filter::{Code, Status};
 use super::exchange::{self, Answer, Attempted, End, Parties, Sent};
 use super::judge;
 use super::retry::{Failure, Pushback};
+use super::timers::Progress;
 use crate::cluster::balance::Question;
 use crate::cluster::breaker::Full;
 use crate::local::{Local, RouteTarget};
@@ -93,7 +94,7 @@ impl<'a> Race<'_, 'a, '_> {
             return Poll::Ready(decision);
         }
         let Parties { watch, client, body, .. } = &mut *self.parties;
-        watch.moved(|| body.pump.bytes);
+        watch.moved(|| Progress { bytes: body.pump.bytes, messages: body.pump.follow.messages(), has_begun: false });
         let interrupt = ready!(watch.poll(client, cx));
         Poll::Ready(Decision::Ended(End::Interrupted(interrupt)))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::moving::Moving;
 use crate::config::plan::Timeouts;
 
 /// Which limit has passed.
@@ -19,11 +20,22 @@ pub(crate) enum Limit {
     Idle,
 }
 
-/// The timers of one call whose route has limits.
-#[derive(Debug)]
+/// How far a call has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// Bytes of messages that have come, from both sides.
+    pub(crate) bytes: u64,
+    /// Whole messages of that direction which has more of them.
+    pub(crate) messages: u64,
+    /// The client has the response's head.
+    pub(crate) has_begun: bool,
+}
+
+/// The timers of one call whose route has limits, or whose stream may have to move.
 pub(super) struct Timers {
     stream: Option<Pin<Box<Sleep>>>,
     idle: Option<Idle>,
+    pub(super) moving: Option<Moving>,
 }
 
 #[derive(Debug)]
@@ -60,20 +72,20 @@ impl Limit {
 
 impl Timers {
     /// For a call that began at `started`. `None` where nothing is to be timed: `timeout` is a deadline like a client's.
-    pub(super) fn new(limits: &Timeouts, started: Instant) -> Option<Box<Timers>> {
+    pub(super) fn new(limits: &Timeouts, started: Instant, moving: Option<Moving>) -> Option<Box<Timers>> {
         let at = |after: Duration| started.checked_add(after).map(|at| Box::pin(sleep_until(at)));
         let stream = limits.stream.and_then(at);
         let idle = limits.idle.and_then(|after| Some(Idle { after, timer: at(after)?, moved: 0, since: started }));
-        (stream.is_some() || idle.is_some()).then(|| Box::new(Timers { stream, idle }))
+        (stream.is_some() || idle.is_some() || moving.is_some()).then(|| Box::new(Timers { stream, idle, moving }))
     }
 
-    /// So many bytes of messages have come so far.
-    pub(super) fn moved(&mut self, bytes: u64) {
-        if let Some(idle) = &mut self.idle
-            && idle.moved != bytes
-        {
-            idle.moved = bytes;
-            idle.since = Instant::now();
+    /// The call has come so far.
+    pub(super) fn moved(&mut self, progress: Progress) {
+        if let Some(idle) = &mut self.idle {
+            idle.moved(progress.bytes);
+        }
+        if let Some(moving) = &mut self.moving {
+            moving.moved(progress.has_begun, progress.messages);
         }
     }
 
@@ -90,6 +102,13 @@ impl Timers {
 }
 
 impl Idle {
+    fn moved(&mut self, bytes: u64) {
+        if self.moved != bytes {
+            self.moved = bytes;
+            self.since = Instant::now();
+        }
+    }
+
     /// What has moved meanwhile is looked at when the timer has ended: a message costs no timer.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -109,14 +128,18 @@ mod tests {
 
     use super::*;
 
+    fn bytes(bytes: u64) -> Progress {
+        Progress { bytes, messages: 0, has_begun: false }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn idle_time_counts_from_what_moved_last() {
         let started = Instant::now();
         let limits = Timeouts { idle: Some(Duration::from_secs(10)), ..Timeouts::default() };
-        let mut timers = Timers::new(&limits, started).expect("a limit");
+        let mut timers = Timers::new(&limits, started, None).expect("a limit");
         tokio::time::sleep(Duration::from_secs(7)).await;
-        timers.moved(5);
-        timers.moved(5);
+        timers.moved(bytes(5));
+        timers.moved(bytes(5));
         assert_eq!(poll_fn(|cx| timers.poll(cx)).await, Limit::Idle);
         assert_eq!(started.elapsed().as_secs(), 17);
     }
@@ -125,10 +148,10 @@ mod tests {
     async fn what_moves_does_not_prolong_a_stream() {
         let started = Instant::now();
         let (stream, idle) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(60)));
-        let mut timers = Timers::new(&Timeouts { call: None, stream, idle }, started).expect("limits");
-        timers.moved(1);
+        let mut timers = Timers::new(&Timeouts { stream, idle, ..Timeouts::default() }, started, None).expect("limits");
+        timers.moved(bytes(1));
         assert_eq!(poll_fn(|cx| timers.poll(cx)).await, Limit::Stream);
         assert_eq!(started.elapsed().as_secs(), 5);
-        assert!(Timers::new(&Timeouts::default(), started).is_none());
+        assert!(Timers::new(&Timeouts::default(), started, None).is_none());
     }
 }

@@ -2,17 +2,21 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use h2::RecvStream;
 use tokio::time::{Instant, Sleep, sleep_until};
-use weir_filter::{Code, Ending, Status};
+use weir_filter::{Call, Code, Ending, Status};
 
 use super::client::{Client, Left};
-use super::timers::{Limit, Timers};
-use crate::config::plan::Timeouts;
+use super::moving::Moving;
+use super::timers::{Limit, Progress, Timers};
 use crate::drain::Listening;
+use crate::local::RouteTarget;
 use crate::status;
+use crate::upstream::{Move, Pool};
 
 /// Why a call ends before its backend ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub(crate) enum Interrupt {
     Limit(Limit),
     /// The drain's time is over.
     Cut,
+    /// The stream is to be opened anew, elsewhere.
+    Moved(Move),
 }
 
 /// Watches one call.
@@ -38,13 +44,21 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Watches a call that began at `started`, whose client gave it this deadline.
-    pub(crate) fn new(started: Instant, deadline: Option<Instant>, limits: &Timeouts, cut: Listening) -> Watch {
+    /// Watches a call of this route that began at `started`, whose client gave it this deadline.
+    pub(crate) fn new(
+        started: Instant,
+        deadline: Option<Instant>,
+        route: &RouteTarget,
+        call: &Call,
+        cut: Listening,
+    ) -> Watch {
+        let limits = &route.timeouts;
         let of_route = limits.call.and_then(|timeout| started.checked_add(timeout));
         let by_route = of_route.is_some_and(|end| deadline.is_none_or(|deadline| end < deadline));
         let deadline = if by_route { of_route } else { deadline };
         let timer = deadline.map(|at| Box::pin(sleep_until(at)));
-        Watch { deadline, by_route, timer, timers: Timers::new(limits, started), cut }
+        let timers = Timers::new(limits, started, Moving::new(route, call, started));
+        Watch { deadline, by_route, timer, timers, cut }
     }
 
     /// When the backend should have answered.
@@ -52,10 +66,18 @@ impl Watch {
         self.deadline
     }
 
-    /// So many bytes of messages have come, from both sides.
-    pub(crate) fn moved(&mut self, bytes: impl FnOnce() -> u64) {
+    /// The call has come so far.
+    pub(crate) fn moved(&mut self, progress: impl FnOnce() -> Progress) {
         if let Some(timers) = &mut self.timers {
-            timers.moved(bytes());
+            timers.moved(progress());
+        }
+    }
+
+    /// How long a client whose call is interrupted is told to wait before it makes it again.
+    pub(crate) fn pushback(&self, interrupt: Interrupt) -> Option<Duration> {
+        match interrupt {
+            Interrupt::Moved(why) => self.timers.as_ref()?.moving.as_ref()?.pushback(why),
+            _ => None,
         }
     }
 
@@ -77,6 +99,24 @@ impl Watch {
         self.cut.poll(cx).map(|()| Interrupt::Cut)
     }
 
+    /// The call has a stream of this pool now.
+    pub(crate) fn is_at(&mut self, pool: &Rc<Pool>) {
+        if let Some(moving) = self.timers.as_mut().and_then(|timers| timers.moving.as_mut()) {
+            moving.is_at(pool);
+        }
+    }
+
+    /// The same as [`Watch::poll`] for a call that has a stream to a backend, which may have to move too.
+    pub(crate) fn poll_in_attempt(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Poll<Interrupt> {
+        if let Poll::Ready(interrupt) = self.poll(client, cx) {
+            return Poll::Ready(interrupt);
+        }
+        match self.timers.as_mut().and_then(|timers| timers.moving.as_mut()) {
+            Some(moving) => moving.poll(cx).map(Interrupt::Moved),
+            None => Poll::Pending,
+        }
+    }
+
     /// Waits for `future`, unless the call is interrupted first.
     pub(crate) async fn or<T>(&mut self, client: &mut Client, future: impl Future<Output = T>) -> Result<T, Interrupt> {
         let mut future = pin!(future);
@@ -92,14 +132,19 @@ impl Interrupt {
     /// True where the gateway ends a call whose client still waits: the client gets a status that it can use, if need be
     /// after the rest of a message.
     pub(crate) fn is_the_gateways(self) -> bool {
-        matches!(self, Interrupt::Cut | Interrupt::Limit(_))
+        matches!(self, Interrupt::Cut | Interrupt::Limit(_) | Interrupt::Moved(_))
     }
 
-    /// The same, with what the request's stream tells about a client that has left.
+    /// True where the rest of a message that is under way is waited for however long it takes.
+    pub(crate) fn has_time(self) -> bool {
+        matches!(self, Interrupt::Moved(Move::Age))
+    }
+
+    /// The interrupt, with what the request's stream tells about a client that has left.
     pub(crate) fn told_by(self, request: &mut RecvStream) -> Interrupt {
         match self {
             Interrupt::Left(left) => Interrupt::Left(left.told_by(request)),
-            Interrupt::Deadline | Interrupt::Limit(_) | Interrupt::Cut => self,
+            Interrupt::Deadline | Interrupt::Limit(_) | Interrupt::Cut | Interrupt::Moved(_) => self,
         }
     }
 
@@ -110,6 +155,8 @@ impl Interrupt {
             Interrupt::Left(Left::Broke(_)) => Ending::Gateway,
             Interrupt::Deadline | Interrupt::Limit(_) => Ending::Deadline,
             Interrupt::Cut => Ending::Drain,
+            Interrupt::Moved(Move::Removed) => Ending::EndpointRemoved,
+            Interrupt::Moved(Move::Age) => Ending::StreamAge,
         }
     }
 
@@ -124,6 +171,7 @@ impl Interrupt {
             Interrupt::Deadline => Status::new(Code::DeadlineExceeded, "deadline exceeded at the gateway"),
             Interrupt::Limit(limit) => Status::new(Code::DeadlineExceeded, limit.words()),
             Interrupt::Cut => Status::new(Code::Unavailable, "the gateway is shutting down"),
+            Interrupt::Moved(why) => Status::new(Code::Unavailable, why.words()),
         }
     }
 }

@@ -269,12 +269,18 @@ impl Drop for Connected {
 
 impl Methods {
     fn kind(&self, path: &str) -> Kind {
-        if self.0.borrow().contains(path) { Kind::Stream } else { Kind::Unary }
+        if self.are_streams(path) { Kind::Stream } else { Kind::Unary }
     }
 
-    fn learn(&self, path: &str) {
+    /// True when the calls of this method are known to be streams.
+    pub(crate) fn are_streams(&self, path: &str) -> bool {
+        self.0.borrow().contains(path)
+    }
+
+    /// A call of this method has carried a second message.
+    pub(crate) fn learn(&self, path: &str) {
         let mut methods = self.0.borrow_mut();
-        if methods.len() < REMEMBERED {
+        if methods.len() < REMEMBERED && !methods.contains(path) {
             methods.insert(path.into());
         }
     }

@@ -106,6 +106,11 @@ impl Endpoint {
             && self.server_name == *server_name
     }
 
+    /// Whether it is where the other one is, and shows the same certificate.
+    pub(super) fn is_at(&self, other: &Endpoint) -> bool {
+        self.address == other.address && self.server_name == other.server_name
+    }
+
     /// False while a health check says that it is down.
     pub(crate) fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)

@@ -177,6 +177,8 @@ pub struct Timeouts {
     pub call: Option<Duration>,
     /// The same, without the backend being told.
     pub stream: Option<Duration>,
+    /// After this, give or take a tenth, a stream ends at the next boundary of its messages.
+    pub age: Option<Duration>,
     /// Without any part of a message from either side.
     pub idle: Option<Duration>,
 }
@@ -257,6 +259,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Closes a connection to a backend that has had no stream for this long; `None` is never.
     pub idle_timeout: Option<Duration>,
+    /// How long the streams of an endpoint that has left may stay open; `None` is no limit.
+    pub endpoint_drain_timeout: Option<Duration>,
     /// TLS towards backends; `None` is plaintext.
     pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
@@ -274,6 +278,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// True when something in it may end a stream that is open.
+    #[must_use]
+    pub fn ends_streams(&self) -> bool {
+        self.endpoint_drain_timeout.is_some()
+    }
+
     /// The tokens that stop retries, whoever gave them.
     #[must_use]
     pub fn throttling(&self) -> Option<RetryThrottling> {

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::driver;
+use super::removal;
+use super::streams::{Enrolled, Stream, Streams};
 use crate::cluster::breaker::{Connected, Place};
 use crate::cluster::outlier::Verdict;
 use crate::cluster::{Cluster, Endpoint, latency};
@@ -48,6 +50,8 @@ pub(crate) struct Pool {
     /// A task looks after those who wait when the failing endpoint's time is over.
     later: Cell<bool>,
     retired: Cell<bool>,
+    /// Streams that may be told to end; `None` where nobody would tell them.
+    streams: Option<Streams>,
 }
 
 struct Waiting {
@@ -93,6 +97,7 @@ impl Pool {
         worker: usize,
         metrics: Arc<WorkerMetrics>,
     ) -> Pool {
+        let streams = cluster.plan.ends_streams().then(Streams::default);
         Pool {
             cluster,
             endpoint,
@@ -108,6 +113,7 @@ impl Pool {
             why: Cell::new(None),
             later: Cell::new(false),
             retired: Cell::new(false),
+            streams,
         }
     }
 
@@ -135,6 +141,9 @@ impl Pool {
     ///
     /// When connecting failed and patience does not last.
     pub(crate) async fn lease(self: &Rc<Pool>, patience: Patience) -> Result<Lease, ConnectFailed> {
+        if self.retired.get() {
+            return Err(ConnectFailed(None));
+        }
         let _counted = Counted::new(&self.metrics, self.cluster.index);
         let (reply, answer) = oneshot::channel();
         let load = WaitingLoad::new(self);
@@ -316,14 +325,32 @@ impl Pool {
         !self.connections.borrow().is_empty()
     }
 
-    /// The endpoint has left the cluster: open streams go on, each connection closes after its last, and those who wait go
-    /// elsewhere.
-    pub(crate) fn retire(&self) {
+    /// The endpoint has left the cluster: open streams go on for as long as the cluster allows, each connection closes
+    /// after its last, and those who wait go elsewhere.
+    pub(crate) fn retire(self: &Rc<Pool>) {
         self.retired.set(true);
         for connection in self.connections.take() {
             connection.close();
         }
         self.send_elsewhere();
+        if let Some(limit) = self.cluster.plan.endpoint_drain_timeout {
+            tokio::task::spawn_local(removal::bound(Rc::downgrade(self), limit));
+        }
+    }
+
+    /// True when the endpoint has left the cluster.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    /// Lets a stream here be told to end, until what is returned is dropped; `None` where nobody would tell it.
+    pub(crate) fn enroll(self: &Rc<Pool>, stream: &Rc<Stream>) -> Option<Enrolled> {
+        Enrolled::new(self, stream)
+    }
+
+    /// Streams that may be told to end.
+    pub(super) fn streams(&self) -> Option<&Streams> {
+        self.streams.as_ref()
     }
 }
 

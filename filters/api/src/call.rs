@@ -55,6 +55,10 @@ pub enum Ending {
     Deadline,
     /// The drain's time was over.
     Drain,
+    /// The endpoint left its cluster, and the time that its streams have then was over.
+    EndpointRemoved,
+    /// The stream was older than its route's `max_stream_age`.
+    StreamAge,
 }
 
 impl Ending {
@@ -68,6 +72,8 @@ impl Ending {
             Ending::ClientGone => "client_gone",
             Ending::Deadline => "deadline",
             Ending::Drain => "drain",
+            Ending::EndpointRemoved => "endpoint_removed",
+            Ending::StreamAge => "max_stream_age",
         }
     }
 }

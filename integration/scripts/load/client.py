@@ -7,6 +7,8 @@
     client.py drink ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads them all
     client.py calls ADDRESS COUNT     prints `open` when it is ready, and makes unary calls, on a connection made then,
                                       after SIGUSR1
+    client.py chat ADDRESS            talks on one stream until it ends, prints how many messages came back, whether all were
+                                      whole and in order, the status and the pushback
     client.py late ADDRESS COUNT      makes unary calls, one after another, none of which is answered in its time
 """
 
@@ -79,6 +81,25 @@ def calls(channel, count):
         assert echo(message, timeout=30) == message
 
 
+def chat(channel):
+    requests = queue.SimpleQueue()
+    replies = channel.stream_stream("/weir.Load/Echo")(iter(requests.get, None))
+    whole = True
+    count = 0
+    try:
+        while True:
+            message = b"%d:" % count + os.urandom(70_000)
+            requests.put(message)
+            whole = next(replies) == message and whole
+            count += 1
+    except grpc.RpcError as error:
+        trailers = dict(error.trailing_metadata())
+        print("ended", count, whole, error.code().name, trailers.get("grpc-retry-pushback-ms"), flush=True)
+    except StopIteration:
+        print("ended", count, whole, "OK", flush=True)
+    requests.put(None)
+
+
 def late(channel, count):
     echo = channel.unary_unary("/weir.Load/Echo")
     for _ in range(int(count)):
@@ -90,7 +111,7 @@ def late(channel, count):
             raise AssertionError("it was answered")
 
 
-COMMANDS = {command.__name__: command for command in (large, empty, hold, stall, drink, calls, late)}
+COMMANDS = {command.__name__: command for command in (large, empty, hold, stall, drink, calls, chat, late)}
 
 
 def main():

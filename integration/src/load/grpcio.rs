@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::process::Process;
 use crate::tools;
@@ -15,6 +15,18 @@ use crate::tools;
 /// When Python cannot be had, or the client fails; the error holds its output.
 pub fn run(command: &str, address: SocketAddr, arguments: &[&str]) -> Result<()> {
     tools::run(&mut client(command, address, arguments)?)
+}
+
+/// The same, with what it has printed.
+///
+/// # Errors
+///
+/// When Python cannot be had, or the client fails; the error holds its output.
+pub fn output(command: &str, address: SocketAddr, arguments: &[&str]) -> Result<String> {
+    let output = client(command, address, arguments)?.output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the grpcio client ended with {}:\n{error}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Starts one of its commands that stay, and waits until its streams are open.

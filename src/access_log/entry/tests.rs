@@ -144,7 +144,7 @@ impl Dice {
 #[test]
 fn line_is_the_one_of_serde_json() {
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let endings = [Ending::Backend, Ending::Gateway, Ending::ClientCancel, Ending::ClientGone, Ending::Deadline];
+    let endings = [Ending::Backend, Ending::Gateway, Ending::ClientCancel, Ending::ClientGone, Ending::EndpointRemoved];
     for _ in 0..20_000 {
         let (listener, method) = (dice.text(), dice.text());
         let [authority, route, cluster, endpoint, message] = [(); 5].map(|()| dice.optional());

@@ -127,6 +127,7 @@ impl Checker<'_, '_> {
             circuit_breakers: self.circuit_breakers(cluster.circuit_breakers.as_ref()),
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            endpoint_drain_timeout: self.positive(cluster.endpoint_drain_timeout.as_ref(), "endpoint_drain_timeout"),
             tls,
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
             call_policy,
@@ -183,6 +184,8 @@ impl Checker<'_, '_> {
                 let why = "the endpoints are addresses, and nothing is looked up";
                 self.useless("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
                 self.useless("dns_lookup_family", cluster.dns_lookup_family.as_ref(), why);
+                let why = "the endpoints are addresses, and none of them ever leaves";
+                self.useless("endpoint_drain_timeout", cluster.endpoint_drain_timeout.as_ref(), why);
                 Discovery::Static
             }
         }

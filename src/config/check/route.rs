@@ -1,6 +1,7 @@
 //! Rules for routes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use http::HeaderName;
 
@@ -84,6 +85,7 @@ impl Checker<'_, '_> {
         let timeouts = plan::Timeouts {
             call: limit(action.timeout.as_ref()),
             stream: limit(action.max_stream_duration.as_ref()),
+            age: limit(action.max_stream_age.as_ref()),
             idle: limit(action.idle_timeout.as_ref()),
         };
         let shortest = [timeouts.call, timeouts.stream].into_iter().flatten().min();
@@ -91,8 +93,12 @@ impl Checker<'_, '_> {
             let why = "`timeout` ends every call sooner";
             self.useless("max_stream_duration", action.max_stream_duration.as_ref(), why);
         }
-        if timeouts.idle.is_some() && shortest.is_some_and(|shortest| Some(shortest) <= timeouts.idle) {
-            let why = "no call lasts that long";
+        let is_too_long = |limit: Option<Duration>| limit.is_some() && shortest.is_some_and(|one| Some(one) <= limit);
+        let why = "no call lasts that long";
+        if is_too_long(timeouts.age) {
+            self.useless("max_stream_age", action.max_stream_age.as_ref(), why);
+        }
+        if is_too_long(timeouts.idle) {
             self.useless("idle_timeout", action.idle_timeout.as_ref(), why);
         }
         timeouts

@@ -60,6 +60,9 @@ pub(crate) struct Cluster {
     /// Closes a connection to a backend that has had no stream for this long; `0s` is never.
     #[schemars(extend("default" = "10m"))]
     pub(crate) idle_timeout: Option<At<Duration>>,
+    /// How long streams may stay open on an endpoint that DNS no longer finds; then they end with UNAVAILABLE. Default: no
+    /// limit.
+    pub(crate) endpoint_drain_timeout: Option<At<Duration>>,
     /// How often the names of `StrictDNS` and `LogicalDns` are looked up.
     #[schemars(extend("default" = "5s"))]
     pub(crate) dns_refresh_rate: Option<At<Duration>>,

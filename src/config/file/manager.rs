@@ -97,6 +97,10 @@ pub(crate) struct RouteAction {
     /// time to time. `0s` is no limit.
     #[schemars(extend("default" = "0s"))]
     pub(crate) max_stream_duration: Option<At<Duration>>,
+    /// Streams that are older than this, give or take a tenth, end with UNAVAILABLE when they stand between two messages of
+    /// the response, for their clients to open them anew. Unary calls are not touched. `0s` is no limit.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) max_stream_age: Option<At<Duration>>,
     /// Ends a call in which no part of a message has come from either side for this long. `0s` is never.
     #[schemars(extend("default" = "0s"))]
     pub(crate) idle_timeout: Option<At<Duration>>,
