@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     pub(crate) breaker: Option<Breaker>,
     /// How health checks ended.
     pub(crate) checks: CheckCounts,
+    /// How its names are looked up.
+    pub(crate) dns: dns::Status,
     /// What the ends of calls say about endpoints; `None` where nobody asks.
     pub(crate) outliers: Option<Outliers>,
 }
@@ -79,6 +81,7 @@ impl Cluster {
             version: AtomicU64::new(1),
             changing: Mutex::new(()),
             checks: CheckCounts::default(),
+            dns: dns::Status::default(),
             outliers: plan.outlier_detection.clone().map(Outliers::new),
             plan,
         }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::State;
 use crate::access_log::timestamp;
+use crate::cluster::dns::NameStatus;
 use crate::cluster::{Cluster, Endpoint};
 
 #[derive(Serialize)]
@@ -12,7 +13,20 @@ struct ClusterPage<'a> {
     /// Only where there is a threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     panic: Option<bool>,
+    /// The names that DNS is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NamePage>,
     endpoints: Vec<EndpointPage>,
+}
+
+#[derive(Serialize)]
+struct NamePage {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<String>,
+    /// None while it is being looked up for the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_lookup: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -56,8 +70,13 @@ fn page(cluster: &Cluster) -> ClusterPage<'_> {
     ClusterPage {
         name: &cluster.plan.name,
         panic: (cluster.plan.healthy_panic_threshold > 0).then_some(members.panic),
+        names: cluster.dns.names().into_iter().map(name_page).collect(),
         endpoints: members.endpoints.iter().map(|endpoint| endpoint_page(endpoint)).collect(),
     }
+}
+
+fn name_page(name: NameStatus) -> NamePage {
+    NamePage { name: name.name.to_string(), last_failure: name.last_failure, next_lookup: name.next.map(timestamp) }
 }
 
 fn endpoint_page(endpoint: &Endpoint) -> EndpointPage {

@@ -3,6 +3,7 @@
 //! Every default is written out, so that what stands there is what holds; reading it back gives the same plan. What
 //! looks like a secret is hidden.
 
+mod dns;
 mod health;
 
 use serde_yaml::{Mapping, Value};
@@ -210,10 +211,10 @@ fn action(cluster: &str, route: &Route) -> Value {
 }
 
 fn cluster(cluster: &Cluster) -> Value {
-    let (kind, interval) = match cluster.discovery {
+    let (kind, dns) = match &cluster.discovery {
         Discovery::Static => ("Static", None),
-        Discovery::StrictDns { interval } => ("StrictDNS", Some(interval)),
-        Discovery::LogicalDns { interval } => ("LogicalDns", Some(interval)),
+        Discovery::StrictDns(dns) => ("StrictDNS", Some(dns)),
+        Discovery::LogicalDns(dns) => ("LogicalDns", Some(dns)),
     };
     let (policy, hash_on) = match &cluster.balance {
         Balance::RoundRobin => ("RoundRobin", None),
@@ -231,8 +232,14 @@ fn cluster(cluster: &Cluster) -> Value {
     map([
         ("name", some(&*cluster.name)),
         ("type", some(kind)),
-        ("dns_refresh_rate", interval.and_then(time)),
-        ("dns_lookup_family", interval.and_then(|_| some(cluster.lookup_family.name()))),
+        ("dns_refresh_rate", dns.and_then(|dns| time(dns.refresh_rate))),
+        ("respect_dns_ttl", dns.and_then(|dns| some(dns.respect_ttl))),
+        ("dns_min_refresh_rate", dns.filter(|dns| dns.respect_ttl).and_then(|dns| time(dns.min_refresh_rate))),
+        ("dns_max_refresh_rate", dns.filter(|dns| dns.respect_ttl).and_then(|dns| time(dns.max_refresh_rate))),
+        ("dns_failure_refresh_rate", dns.map(dns::failure_refresh_rate)),
+        ("dns_lookup_family", dns.and_then(|dns| some(dns.lookup_family.name()))),
+        ("dns_resolver", dns.and_then(|dns| some(dns::resolver(dns)))),
+        ("dns_resolvers", dns.and_then(dns::resolvers)),
         ("lb_policy", some(policy)),
         ("hash_on", hash_on.map(hashed)),
         ("consistent", hash_on.map(|_| consistent(cluster.consistent))),
@@ -314,10 +321,12 @@ fn tls(tls: &Tls) -> Value {
 }
 
 fn endpoint(endpoint: &Endpoint) -> Value {
-    let address = map([("address", some(endpoint.host.clone())), ("port", some(endpoint.port))]);
+    let host = some(endpoint.host.clone());
+    let address =
+        if endpoint.srv { map([("srv", host)]) } else { map([("address", host), ("port", some(endpoint.port))]) };
     map([
         ("name", endpoint.name.as_deref().and_then(some)),
         ("socket_address", Some(address)),
-        ("meta", Some(map([("weight", some(endpoint.weight))]))),
+        ("meta", (!endpoint.srv).then(|| map([("weight", some(endpoint.weight))]))),
     ])
 }

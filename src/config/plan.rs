@@ -4,6 +4,7 @@
 //! filled in, and filters are built.
 
 mod breaker;
+mod dns;
 mod health;
 mod retry;
 mod tls;
@@ -18,6 +19,7 @@ use rustls::pki_types::ServerName;
 use weir_filter::Filter;
 
 pub use breaker::{Budget, CircuitBreakers};
+pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use retry::{
     MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig, StatusCodes, Thousandths,
@@ -203,8 +205,6 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// How its endpoints are found.
     pub discovery: Discovery,
-    /// Which of a name's addresses are endpoints.
-    pub lookup_family: LookupFamily,
     /// How an endpoint is chosen for a call.
     pub balance: Balance,
     /// How large the table of a hashing policy is.
@@ -244,62 +244,6 @@ impl Cluster {
     #[must_use]
     pub fn throttling(&self) -> Option<RetryThrottling> {
         self.retry_throttling.or_else(|| self.service_config.as_ref()?.throttling)
-    }
-}
-
-/// How a cluster's endpoints are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Discovery {
-    /// The addresses stand in the file.
-    Static,
-    /// Every address that DNS gives is an endpoint.
-    StrictDns {
-        /// How often the names are looked up.
-        interval: Duration,
-    },
-    /// The first address that DNS gives stands for the name.
-    LogicalDns {
-        /// How often the names are looked up.
-        interval: Duration,
-    },
-}
-
-/// Which of a name's addresses are endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LookupFamily {
-    /// All of them.
-    #[default]
-    All,
-    /// Those of IPv4.
-    V4Only,
-    /// Those of IPv6.
-    V6Only,
-    /// Those of IPv4, or those of IPv6 where there are no others.
-    V4Preferred,
-    /// Those of IPv6, or those of IPv4 where there are no others.
-    V6Preferred,
-}
-
-impl LookupFamily {
-    /// All of them.
-    pub const ALL: [LookupFamily; 5] = [
-        LookupFamily::All,
-        LookupFamily::V4Only,
-        LookupFamily::V6Only,
-        LookupFamily::V4Preferred,
-        LookupFamily::V6Preferred,
-    ];
-
-    /// As the file has it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            LookupFamily::All => "ALL",
-            LookupFamily::V4Only => "V4_ONLY",
-            LookupFamily::V6Only => "V6_ONLY",
-            LookupFamily::V4Preferred => "V4_PREFERRED",
-            LookupFamily::V6Preferred => "V6_PREFERRED",
-        }
     }
 }
 
@@ -343,10 +287,12 @@ pub struct Consistent {
 /// One endpoint as the file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A host name or an IP address.
+    /// A host name or an IP address, or the name of a service.
     pub host: String,
-    /// The port.
+    /// The port; 0 where SRV records have it.
     pub port: u16,
+    /// Whether `host` is a service, of which SRV records name the hosts, ports and weights.
+    pub srv: bool,
     /// Its share where a policy weighs; at least 1.
     pub weight: u32,
     /// How the admin page of the clusters calls it: its `name` in the file, or its `id`.
