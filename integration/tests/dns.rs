@@ -1,5 +1,6 @@
-//! Clusters whose endpoints DNS finds. The answers come from a hosts file of the test's own, which stands in the place of
-//! the machine's in a mount namespace that the gateway has for itself.
+//! Clusters whose endpoints are found by name. The answers come from a hosts file of the test's own, which stands in the
+//! place of the machine's in a mount namespace that the gateway has for itself, and no name server is there beside it.
+//! Those of a DNS server are in `dns_answers.rs`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD};
+use weir_integration::peers::dns::{neighbours, start_with};
 use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
 
@@ -24,13 +26,11 @@ struct Names {
 /// As long as every hosts file is: a file that neither grows nor shrinks is replaced by one write, and no look-up finds half.
 const HOSTS_LENGTH: usize = 1024;
 
-/// Puts the file that follows in the place of the machine's hosts and becomes the program behind it.
-const WITH_HOSTS: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
-
 impl Names {
     fn new(lines: &str) -> Names {
         let names = Names { folder: tempfile::tempdir().unwrap() };
         fs::write(names.file(), hosts(lines)).unwrap();
+        fs::write(names.folder.path().join("resolv.conf"), "").unwrap();
         names
     }
 
@@ -45,12 +45,7 @@ impl Names {
     }
 
     fn start(&self, setup: &Setup, workers: usize) -> Gateway {
-        let file = self.file();
-        // Whoever is not root has a user namespace for it, where the machine allows that.
-        let as_root = rustix::process::getuid().is_root();
-        let own: &[&str] = if as_root { &["--mount"] } else { &["--mount", "--user", "--map-root-user"] };
-        let program = [&["unshare"], own, &["sh", "-c", WITH_HOSTS, file.to_str().unwrap()]].concat();
-        Gateway::start_by(&program, &setup.yaml(), &["--workers", &workers.to_string()]).unwrap()
+        start_with(&self.file(), &self.folder.path().join("resolv.conf"), setup, workers).unwrap()
     }
 }
 
@@ -59,25 +54,6 @@ fn hosts(lines: &str) -> Vec<u8> {
     assert!(hosts.len() <= HOSTS_LENGTH, "{lines}");
     hosts.resize(HOSTS_LENGTH, b'\n');
     hosts
-}
-
-/// Backends on one port of 127.0.0.1 and its neighbours, as many as asked for.
-async fn neighbours(count: u8) -> Vec<Backend> {
-    // The port that the first gets may be taken at the next address.
-    for _ in 0..20 {
-        let mut backends = vec![Backend::start().await.unwrap()];
-        let port = backends[0].address.port();
-        for host in 2..=count {
-            match Backend::start_on(SocketAddr::from(([127, 0, 0, host], port))).await {
-                Ok(backend) => backends.push(backend),
-                Err(_) => break,
-            }
-        }
-        if backends.len() == usize::from(count) {
-            return backends;
-        }
-    }
-    panic!("no port is free on {count} addresses");
 }
 
 fn cluster(kind: &str, host: &str, port: u16, keys: &str) -> Setup {
@@ -128,7 +104,7 @@ async fn localhost_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_domain_of_an_endpoint_is_one() {
-    let backends = neighbours(2).await;
+    let backends = neighbours(2).await.unwrap();
     let port = backends[0].address.port();
     let names = Names::new("127.0.0.1 one.test\n127.0.0.2 two.test");
     let endpoint = format!("{{name: pair, socket_address: {{domains: [one.test, two.test], port: {port}}}}}");
@@ -142,7 +118,7 @@ async fn every_domain_of_an_endpoint_is_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strict_takes_every_address_and_logical_the_first() {
-    let backends = neighbours(3).await;
+    let backends = neighbours(3).await.unwrap();
     let names = Names::new(&format!("127.0.0.1 {NAME}\n127.0.0.2 {NAME}\n127.0.0.3 {NAME}"));
     let port = backends[0].address.port();
     let gateway = names.start(&cluster("StrictDNS", NAME, port, ""), 1);
@@ -157,7 +133,7 @@ async fn strict_takes_every_address_and_logical_the_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_follow_a_change_of_the_answer() {
     for (kind, workers) in [("StrictDNS", 1), ("StrictDNS", 2), ("LogicalDns", 1)] {
-        let backends = neighbours(2).await;
+        let backends = neighbours(2).await.unwrap();
         let names = Names::new(&format!("127.0.0.1 {NAME}"));
         let setup = cluster(kind, NAME, backends[0].address.port(), ", dns_refresh_rate: 20ms").admin();
         let gateway = names.start(&setup, workers);
@@ -183,7 +159,7 @@ async fn calls_follow_a_change_of_the_answer() {
 /// The endpoint accepts and never speaks, and then DNS names another.
 #[tokio::test(flavor = "multi_thread")]
 async fn call_that_waits_for_an_endpoint_that_leaves_goes_to_the_new_one() {
-    let mut backends = neighbours(2).await;
+    let mut backends = neighbours(2).await.unwrap();
     let old = backends.remove(0).address;
     // The port is free once the backend's task has let go of it.
     let mute = eventually("the port is free", async || Ok(std::net::TcpListener::bind(old).ok())).await.unwrap();
@@ -204,7 +180,7 @@ async fn call_that_waits_for_an_endpoint_that_leaves_goes_to_the_new_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn last_good_answer_stays_when_dns_fails() {
-    let backends = neighbours(1).await;
+    let backends = neighbours(1).await.unwrap();
     let names = Names::new(&format!("127.0.0.1 {NAME}"));
     let setup = cluster("StrictDNS", NAME, backends[0].address.port(), ", dns_refresh_rate: 20ms");
     let gateway = names.start(&setup, 1);
@@ -219,7 +195,7 @@ async fn last_good_answer_stays_when_dns_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn name_that_is_found_later_is_used_then() {
-    let backends = neighbours(1).await;
+    let backends = neighbours(1).await.unwrap();
     let names = Names::new("");
     let setup = cluster("StrictDNS", NAME, backends[0].address.port(), ", dns_refresh_rate: 20ms");
     let gateway = names.start(&setup, 1);
@@ -237,7 +213,7 @@ async fn name_that_is_found_later_is_used_then() {
 /// A name that cannot be found takes nothing from those that can, and comes in when it is found.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_name_stands_for_itself() {
-    let backends = neighbours(2).await;
+    let backends = neighbours(2).await.unwrap();
     let port = backends[0].address.port();
     let names = Names::new("127.0.0.1 good.test");
     let endpoint = |name: &str| format!("{{socket_address: {{address: {name}, port: {port}}}}}");
@@ -269,7 +245,7 @@ async fn each_name_stands_for_itself() {
 /// A cluster without endpoints does not wait for its interval.
 #[tokio::test(flavor = "multi_thread")]
 async fn empty_cluster_asks_again_soon() {
-    let backends = neighbours(1).await;
+    let backends = neighbours(1).await.unwrap();
     let names = Names::new("");
     let setup = cluster("StrictDNS", NAME, backends[0].address.port(), ", dns_refresh_rate: 1h");
     let gateway = names.start(&setup, 1);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::State;
 use crate::access_log::timestamp;
+use crate::cluster::dns::NameStatus;
 use crate::cluster::levels::Level;
 use crate::cluster::{Cluster, Endpoint, Members, slow_start};
 use crate::config::plan::Labels;
@@ -20,7 +21,20 @@ struct ClusterPage<'a> {
     /// Only where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     priorities: Option<Vec<PriorityPage>>,
+    /// The names that DNS is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<NamePage>,
     endpoints: Vec<EndpointPage<'a>>,
+}
+
+#[derive(Serialize)]
+struct NamePage {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failure: Option<String>,
+    /// None while it is being looked up for the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_lookup: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -88,8 +102,13 @@ fn page<'a>(cluster: &'a Cluster, members: &'a Members) -> ClusterPage<'a> {
         name: &cluster.plan.name,
         panic: (cluster.plan.healthy_panic_threshold > 0).then_some(members.panic),
         priorities: (levels.len() > 1).then(|| levels.iter().map(priority).collect()),
+        names: cluster.dns.names().into_iter().map(name_page).collect(),
         endpoints: members.endpoints.iter().map(|endpoint| endpoint_page(cluster, endpoint, now)).collect(),
     }
+}
+
+fn name_page(name: NameStatus) -> NamePage {
+    NamePage { name: name.name.to_string(), last_failure: name.last_failure, next_lookup: name.next.map(timestamp) }
 }
 
 fn endpoint_page<'a>(cluster: &Cluster, endpoint: &'a Endpoint, now: Instant) -> EndpointPage<'a> {

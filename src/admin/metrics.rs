@@ -49,6 +49,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         endpoints::healthy(state),
         endpoints::streams(state),
         endpoints::health_checks(state),
+        endpoints::dns_lookups(state),
         endpoints::ejected(state),
         endpoints::ejections(state),
         endpoints::ejections_prevented(state),

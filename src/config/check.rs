@@ -23,6 +23,7 @@ mod address;
 mod balance;
 mod breaker;
 mod cluster;
+mod dns;
 mod endpoint;
 mod filter;
 mod health;

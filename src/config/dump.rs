@@ -4,6 +4,7 @@
 //! looks like a secret is hidden.
 
 mod balance;
+mod dns;
 mod health;
 
 use serde_yaml::{Mapping, Value};
@@ -218,16 +219,22 @@ fn action(cluster: Option<&Cluster>, route: &Route) -> Value {
 }
 
 fn cluster(cluster: &Cluster) -> Value {
-    let (kind, interval) = match cluster.discovery {
+    let (kind, dns) = match &cluster.discovery {
         Discovery::Static => ("Static", None),
-        Discovery::StrictDns { interval } => ("StrictDNS", Some(interval)),
-        Discovery::LogicalDns { interval } => ("LogicalDns", Some(interval)),
+        Discovery::StrictDns(dns) => ("StrictDNS", Some(dns)),
+        Discovery::LogicalDns(dns) => ("LogicalDns", Some(dns)),
     };
     map([
         ("name", some(&*cluster.name)),
         ("type", some(kind)),
-        ("dns_refresh_rate", interval.and_then(time)),
-        ("dns_lookup_family", interval.and_then(|_| some(cluster.lookup_family.name()))),
+        ("dns_refresh_rate", dns.and_then(|dns| time(dns.refresh_rate))),
+        ("respect_dns_ttl", dns.and_then(|dns| some(dns.respect_ttl))),
+        ("dns_min_refresh_rate", dns.filter(|dns| dns.respect_ttl).and_then(|dns| time(dns.min_refresh_rate))),
+        ("dns_max_refresh_rate", dns.filter(|dns| dns.respect_ttl).and_then(|dns| time(dns.max_refresh_rate))),
+        ("dns_failure_refresh_rate", dns.map(dns::failure_refresh_rate)),
+        ("dns_lookup_family", dns.and_then(|dns| some(dns.lookup_family.name()))),
+        ("dns_resolver", dns.and_then(|dns| some(dns::resolver(dns)))),
+        ("dns_resolvers", dns.and_then(dns::resolvers)),
         ("lb_policy", some(balance::policy(&cluster.balance))),
         ("hash_on", balance::hash_on(&cluster.balance)),
         ("consistent", balance::consistent(cluster)),

@@ -11,6 +11,7 @@ use super::located::{At, Ignored};
 pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod cluster;
+pub(crate) mod dns;
 pub(crate) mod listener;
 pub(crate) mod manager;
 pub(crate) mod retry;

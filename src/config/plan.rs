@@ -5,6 +5,7 @@
 
 mod balance;
 mod breaker;
+mod dns;
 mod health;
 mod retry;
 mod tls;
@@ -19,6 +20,7 @@ use weir_filter::Filter;
 
 pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, SubsetFallback};
 pub use breaker::{Budget, CircuitBreakers};
+pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use retry::{
     CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
@@ -231,8 +233,6 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// How its endpoints are found.
     pub discovery: Discovery,
-    /// Which of a name's addresses are endpoints.
-    pub lookup_family: LookupFamily,
     /// How an endpoint is chosen for a call.
     pub balance: Balance,
     /// How large the table of a hashing policy is.
@@ -296,62 +296,6 @@ impl Cluster {
         match self.subset_fallback {
             SubsetFallback::DefaultSubset(index) => Some(index),
             SubsetFallback::NoFallback | SubsetFallback::AnyEndpoint => None,
-        }
-    }
-}
-
-/// How a cluster's endpoints are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Discovery {
-    /// The addresses stand in the file.
-    Static,
-    /// Every address that DNS gives is an endpoint.
-    StrictDns {
-        /// How often the names are looked up.
-        interval: Duration,
-    },
-    /// The first address that DNS gives stands for the name.
-    LogicalDns {
-        /// How often the names are looked up.
-        interval: Duration,
-    },
-}
-
-/// Which of a name's addresses are endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LookupFamily {
-    /// All of them.
-    #[default]
-    All,
-    /// Those of IPv4.
-    V4Only,
-    /// Those of IPv6.
-    V6Only,
-    /// Those of IPv4, or those of IPv6 where there are no others.
-    V4Preferred,
-    /// Those of IPv6, or those of IPv4 where there are no others.
-    V6Preferred,
-}
-
-impl LookupFamily {
-    /// All of them.
-    pub const ALL: [LookupFamily; 5] = [
-        LookupFamily::All,
-        LookupFamily::V4Only,
-        LookupFamily::V6Only,
-        LookupFamily::V4Preferred,
-        LookupFamily::V6Preferred,
-    ];
-
-    /// As the file has it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            LookupFamily::All => "ALL",
-            LookupFamily::V4Only => "V4_ONLY",
-            LookupFamily::V6Only => "V6_ONLY",
-            LookupFamily::V4Preferred => "V4_PREFERRED",
-            LookupFamily::V6Preferred => "V6_PREFERRED",
         }
     }
 }

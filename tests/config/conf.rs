@@ -89,8 +89,8 @@ fn the_pixiu_file_means_what_it_says() {
     assert!(listener.filters.is_empty());
     let cluster = &plan.clusters[0];
     assert_eq!(
-        (&*cluster.name, &cluster.balance, cluster.discovery),
-        ("test-grpc", &Balance::RoundRobin, Discovery::Static)
+        (&*cluster.name, &cluster.balance, &cluster.discovery),
+        ("test-grpc", &Balance::RoundRobin, &Discovery::Static)
     );
     assert_eq!((cluster.endpoints[0].host.as_str(), cluster.endpoints[0].port), ("127.0.0.1", 50051));
     assert_eq!(plan.shutdown.timeout, Duration::from_secs(60));
@@ -141,9 +141,12 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(beta.http2.max_streams_per_connection, 50);
     assert_eq!(
         beta.endpoints.iter().map(|endpoint| endpoint.host.as_str()).collect::<Vec<_>>(),
-        ["beta-1.orders.internal", "beta-2.orders.internal"]
+        ["beta-1.orders.internal", "beta-2.orders.internal", "_grpc._tcp.beta.orders.internal"]
     );
-    assert_eq!(cart.discovery, Discovery::LogicalDns { interval: Duration::from_secs(5) });
+    let Discovery::LogicalDns(dns) = &cart.discovery else { panic!("{:?}", cart.discovery) };
+    assert!(dns.respect_ttl, "no interval stands there");
+    let Discovery::StrictDns(dns) = &beta.discovery else { panic!("{:?}", beta.discovery) };
+    assert_eq!((dns.refresh_rate, dns.failure_max), (Duration::from_secs(5), Duration::from_secs(30)));
     assert_eq!(everything.balance, Balance::Maglev(HashOn::Path));
 }
 

@@ -34,6 +34,7 @@ static_resources:
     - name: orders
       endpoints: [{socket_address: {address: 10.0.0.1, port: 50051}}]
       slow_start_config: {slow_start_window: 30s}
+      dns_resolvers: [{socket_address: {address: 10.0.0.53}}]
       health_checks: [{protocol: grpc}]
       outlier_detection: {success_rate_stdev_factor: 1, failure_percentage_threshold: 1}
       retry_policy: {max_attempts: 3, retryable_status_codes: [UNAVAILABLE]}
@@ -113,9 +114,11 @@ fn sample(key: &Key) -> Value {
         "protocol" => "tcp",
         "level" => "trace",
         "address" => "10.1.2.3",
+        "dns_resolver" => "GETADDRINFO",
+        "srv" => "_grpc._tcp.orders.internal",
         "prefix" | "path" if key.kind == "string" => "/x.Y",
         "metadata" => "x-other",
-        "enable" => return Value::Bool(false),
+        "enable" | "respect_dns_ttl" => return Value::Bool(false),
         _ if key.kind == "boolean" => return Value::Bool(true),
         _ if key.kind == "duration" => "7m7s",
         _ if key.kind == "size" => "77KiB",

@@ -9,6 +9,7 @@ use super::super::State;
 use super::{counter, family, gauge};
 use crate::cluster::outlier::Outliers;
 use crate::cluster::{Endpoint, slow_start};
+use crate::config::plan::Discovery;
 
 pub(super) fn healthy(state: &State) -> MetricFamily {
     by_endpoint(state, "weir_endpoint_healthy", "1 while health checks let an endpoint have calls.", |endpoint| {
@@ -30,6 +31,18 @@ pub(super) fn health_checks(state: &State) -> MetricFamily {
         for (result, cell) in [("success", &counts.good), ("failure", &counts.bad), ("timeout", &counts.late)] {
             let labels = [("cluster", &*cluster.plan.name), ("result", result)];
             family.mut_metric().push(counter(&labels, cell.load(Ordering::Relaxed)));
+        }
+    }
+    family
+}
+
+pub(super) fn dns_lookups(state: &State) -> MetricFamily {
+    let help = "Look-ups of names in DNS, by what came of them.";
+    let mut family = family("weir_dns_lookups_total", help, MetricType::COUNTER);
+    for cluster in state.clusters.iter().filter(|cluster| cluster.plan.discovery != Discovery::Static) {
+        for (result, count) in cluster.dns.counts() {
+            let labels = [("cluster", &*cluster.plan.name), ("result", result)];
+            family.mut_metric().push(counter(&labels, count));
         }
     }
     family

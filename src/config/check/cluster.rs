@@ -7,19 +7,16 @@ use std::time::Duration;
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::cluster::Cluster;
-use crate::config::file::value::{DiscoveryType, LookupFamily as LookupFamilyName};
+use crate::config::file::value::DiscoveryType;
 use crate::config::located::At;
 use crate::config::place::Place;
-use crate::config::plan::{self, Discovery, LookupFamily};
+use crate::config::plan::{self, Discovery};
 use crate::config::suggest::did_you_mean;
 
 const TYPES: [&str; 3] = ["Static", "StrictDNS", "LogicalDns"];
 
 /// Ways of Pixiu to find endpoints that Weir does not have so far.
 const NOT_BUILT: [&str; 2] = ["EDS", "OriginalDst"];
-
-/// How often names are looked up unless the cluster says otherwise.
-const DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
 
 /// The clusters by name: the index of each, and the place of its name.
 #[derive(Debug, Default)]
@@ -112,8 +109,7 @@ impl Checker<'_, '_> {
         let idle = self.duration(cluster.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(600));
         Some(plan::Cluster {
             name: name.into(),
-            discovery: self.discovery(cluster, &endpoints),
-            lookup_family: self.lookup_family(cluster),
+            discovery: self.discovery(cluster, &endpoints, &scope),
             balance,
             consistent: self.consistent(cluster),
             slow_start: self.slow_start(cluster, &scope),
@@ -138,54 +134,41 @@ impl Checker<'_, '_> {
         })
     }
 
-    fn discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint]) -> Discovery {
-        let interval = self.positive(cluster.dns_refresh_rate.as_ref(), "dns_refresh_rate").unwrap_or(DNS_REFRESH_RATE);
+    fn discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint], scope: &Scope) -> Discovery {
+        let dns = self.dns(cluster, endpoints, scope);
         let text = cluster.discovery.as_ref().and_then(|at| at.value.as_ref());
         let text = text.map_or("Static", |DiscoveryType(text)| text);
         if text.eq_ignore_ascii_case("StrictDNS") {
-            return Discovery::StrictDns { interval };
+            return Discovery::StrictDns(self.looked_up(cluster, dns));
         }
         if text.eq_ignore_ascii_case("LogicalDns") {
-            return Discovery::LogicalDns { interval };
+            if let (Some(at), Some(srv)) = (&cluster.discovery, endpoints.iter().find(|endpoint| endpoint.srv)) {
+                let error = Diagnostic::new(at.place, format!("`{}` is a service, which has many hosts", srv.host));
+                self.error(error.label("`srv` needs `StrictDNS`"));
+            }
+            return Discovery::LogicalDns(self.looked_up(cluster, dns));
         }
         match &cluster.discovery {
             Some(at) if !text.eq_ignore_ascii_case("Static") => self.error(unknown_type(text, at.place)),
             _ => {}
         }
-        self.static_discovery(cluster, endpoints, interval)
-    }
-
-    fn lookup_family(&self, cluster: &Cluster) -> LookupFamily {
-        let Some((at, LookupFamilyName(text))) =
-            cluster.dns_lookup_family.as_ref().and_then(|at| Some((at, at.value.as_ref()?)))
-        else {
-            return LookupFamily::default();
-        };
-        let known = LookupFamily::ALL.into_iter().find(|family| family.name().eq_ignore_ascii_case(text));
-        known.unwrap_or_else(|| {
-            let names = LookupFamily::ALL.map(LookupFamily::name);
-            let label = did_you_mean(&text.to_ascii_uppercase(), names);
-            let label = label.unwrap_or_else(|| format!("one of `{}`", names.join("`, `")));
-            self.error(Diagnostic::new(at.place, format!("unknown family of addresses `{text}`")).label(label));
-            LookupFamily::default()
-        })
+        self.static_discovery(cluster, endpoints, dns)
     }
 
     /// Pixiu looks up host names of static clusters too, so their presence decides.
-    fn static_discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint], interval: Duration) -> Discovery {
+    fn static_discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint], dns: plan::Dns) -> Discovery {
         let named = endpoints.iter().find(|endpoint| endpoint.host.parse::<IpAddr>().is_err());
         match (named, &cluster.endpoints) {
             (Some(endpoint), Some(at)) => {
-                let text = format!("`{}` is a host name: the cluster is looked up as `StrictDNS` is", endpoint.host);
+                let what = if endpoint.srv { "the name of a service" } else { "a host name" };
+                let text = format!("`{}` is {what}: the cluster is looked up as `StrictDNS` is", endpoint.host);
                 self.notice(cluster.discovery.as_ref().map_or(at.key, |at| at.place), text);
-                Discovery::StrictDns { interval }
+                Discovery::StrictDns(self.looked_up(cluster, dns))
             }
             _ => {
-                let why = "the endpoints are addresses, and nothing is looked up";
-                self.useless("dns_refresh_rate", cluster.dns_refresh_rate.as_ref(), why);
-                self.useless("dns_lookup_family", cluster.dns_lookup_family.as_ref(), why);
                 let why = "the endpoints are addresses, and none of them ever leaves";
                 self.useless("endpoint_drain_timeout", cluster.endpoint_drain_timeout.as_ref(), why);
+                self.useless_dns_keys(cluster);
                 Discovery::Static
             }
         }

@@ -12,6 +12,19 @@ use crate::config::located::At;
 use crate::config::place::Place;
 use crate::config::plan::{self, Balance};
 
+/// Where the endpoints of an entry are.
+struct Addresses {
+    hosts: Vec<(String, Place)>,
+    /// 0 where SRV records have it.
+    port: u16,
+    srv: bool,
+}
+
+/// As the file has it.
+fn address(endpoint: &plan::Endpoint) -> String {
+    if endpoint.srv { endpoint.host.clone() } else { format!("{}:{}", endpoint.host, endpoint.port) }
+}
+
 impl Checker<'_, '_> {
     pub(super) fn endpoints(&self, cluster: &Cluster, scope: &Scope) -> Vec<plan::Endpoint> {
         let Some(field) = self.required(cluster.endpoints.as_ref(), "endpoints", scope) else { return Vec::new() };
@@ -26,9 +39,10 @@ impl Checker<'_, '_> {
             for (endpoint, place) in found {
                 let key = (endpoint.host.to_ascii_lowercase(), endpoint.port);
                 if let Some(first) = seen.insert(key, place) {
-                    let message =
-                        format!("{} has the endpoint `{}:{}` twice", scope.what, endpoint.host, endpoint.port);
-                    let error = Diagnostic::new(place, message).label("to give it more calls, use `meta: {weight: 2}`");
+                    let message = format!("{} has the endpoint `{}` twice", scope.what, address(&endpoint));
+                    let more = "to give it more calls, use `meta: {weight: 2}`";
+                    let label = if endpoint.srv { "its records are asked for once" } else { more };
+                    let error = Diagnostic::new(place, message).label(label);
                     self.error(error.other(first, "the first"));
                 }
                 endpoints.push((endpoint, distance));
@@ -43,10 +57,11 @@ impl Checker<'_, '_> {
         let Some(endpoint) = &at.value else { return Default::default() };
         let scope = scope.item("endpoint", None, at);
         let distance = self.distance(endpoint, &scope);
-        let Some((hosts, port)) = self.addresses(endpoint, &scope) else { return Default::default() };
+        let Some(Addresses { hosts, port, srv }) = self.addresses(endpoint, &scope) else { return Default::default() };
         let stem = plan::Endpoint {
             host: String::new(),
             port,
+            srv,
             weight: endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta)),
             priority: self.number(endpoint.priority.as_ref(), "priority", 0..=128, 0),
             labels: Arc::new(self.labels(endpoint.meta.as_ref())),
@@ -57,15 +72,49 @@ impl Checker<'_, '_> {
         (hosts.into_iter().map(endpoint).collect(), distance)
     }
 
-    fn addresses(&self, endpoint: &Endpoint, scope: &Scope) -> Option<(Vec<(String, Place)>, u16)> {
+    fn addresses(&self, endpoint: &Endpoint, scope: &Scope) -> Option<Addresses> {
         let address = self.required(endpoint.socket_address.as_ref(), "socket_address", scope)?;
         let value = address.value.as_ref()?;
         self.no_effect("protocol_type", value.protocol_type.as_ref(), "backends are spoken to in gRPC");
         let inner = scope.key("socket_address", address);
+        if let Some(srv) = &value.srv {
+            let host = self.service(srv, value, endpoint)?;
+            return Some(Addresses { hosts: vec![(host, srv.place)], port: 0, srv: true });
+        }
         let port = self.required(value.port.as_ref(), "port", &inner);
         let port = port.and_then(|port| self.in_range(port, "port", 1..=65_535));
         let hosts = self.hosts(value, &inner);
-        Some((hosts, port.and_then(|port| u16::try_from(port).ok())?))
+        Some(Addresses { hosts, port: port.and_then(|port| u16::try_from(port).ok())?, srv: false })
+    }
+
+    /// The name of a service, whose records say all that the other keys say.
+    fn service(&self, srv: &At<String>, address: &EndpointAddress, endpoint: &Endpoint) -> Option<String> {
+        let places = [
+            ("address", address.address.as_ref().map(|at| at.key)),
+            ("domains", address.domains.as_ref().map(|at| at.key)),
+            ("port", address.port.as_ref().map(|at| at.key)),
+        ];
+        for (key, place) in places.into_iter().filter_map(|(key, place)| Some((key, place?))) {
+            let error = Diagnostic::new(place, format!("an endpoint has `srv` or `{key}`, not both"));
+            self.error(error.label("the SRV records have hosts and ports").other(srv.key, "the service"));
+        }
+        let labels = endpoint.meta.as_ref().and_then(|meta| meta.value.as_ref());
+        if let Some(Some(weight)) = labels.and_then(|labels| labels.get("weight")) {
+            self.notice(weight.place, "`weight` has no effect: the SRV records have weights".to_owned());
+        }
+        let text = srv.value.as_deref().unwrap_or_default();
+        if text.split_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            let error = Diagnostic::new(srv.place, format!("`{text}` has a port"));
+            self.error(error.label("a service alone: its SRV records have the ports"));
+            return None;
+        }
+        let host = self.host(srv)?;
+        if host.parse::<IpAddr>().is_ok() {
+            let error = Diagnostic::new(srv.place, format!("`{host}` is an address, and no name of a service"));
+            self.error(error.label("such as `_grpc._tcp.orders.internal`; an address stands in `address`"));
+            return None;
+        }
+        Some(host)
     }
 
     /// `name`, or else `id` in one of its two spellings.
@@ -156,8 +205,11 @@ impl Checker<'_, '_> {
         }
         let Some(endpoints) = &cluster.endpoints else { return };
         let unlabelled = |at: &At<Endpoint>| {
-            let labels = at.value.as_ref().and_then(|endpoint| endpoint.meta.as_ref()?.value.as_ref());
-            labels.is_none_or(|labels| labels.get("weight").is_none_or(Option::is_none))
+            let endpoint = at.value.as_ref();
+            let address = endpoint.and_then(|endpoint| endpoint.socket_address.as_ref()?.value.as_ref());
+            let labels = endpoint.and_then(|endpoint| endpoint.meta.as_ref()?.value.as_ref());
+            address.is_none_or(|address| address.srv.is_none())
+                && labels.is_none_or(|labels| labels.get("weight").is_none_or(Option::is_none))
         };
         if let Some(endpoint) = endpoints.value.as_deref().unwrap_or_default().iter().find(|at| unlabelled(at)) {
             self.notice(endpoint.place, "an endpoint without `meta.weight` has weight 1");

@@ -186,9 +186,12 @@ impl Checker<'_, '_> {
         for endpoint in endpoints {
             let own =
                 || ServerName::try_from(endpoint.host.strip_suffix('.').unwrap_or(&endpoint.host).to_owned()).ok();
-            endpoint.server_name = tls.server_name.clone().or_else(own);
+            // Where a name leads is what DNS says, and DNS is not to be believed about who is who.
+            endpoint.server_name =
+                if endpoint.srv { tls.server_name.clone() } else { tls.server_name.clone().or_else(own) };
             if endpoint.server_name.is_none() {
-                let message = format!("`{}` is no name that a certificate can have", endpoint.host);
+                let what = if endpoint.srv { "a service, and " } else { "" };
+                let message = format!("`{}` is {what}no name that a certificate can have", endpoint.host);
                 self.error(Diagnostic::new(place, message).label("say in `server_name` of `tls` which name is meant"));
             }
         }

@@ -90,13 +90,19 @@ pub(super) fn locality(locality: &Locality) -> Value {
 
 /// Its locality has become a part of its priority.
 pub(super) fn endpoint(endpoint: &Endpoint) -> Value {
-    let address = map([("address", some(endpoint.host.clone())), ("port", some(endpoint.port))]);
+    let host = some(endpoint.host.clone());
+    let address =
+        if endpoint.srv { map([("srv", host)]) } else { map([("address", host), ("port", some(endpoint.port))]) };
     let mut meta: Mapping = pairs(&endpoint.labels).collect();
-    meta.insert("weight".into(), endpoint.weight.into());
+    // SRV records have weights of their own.
+    if !endpoint.srv {
+        meta.insert("weight".into(), endpoint.weight.into());
+    }
+    let is_plain = meta.is_empty();
     map([
         ("name", endpoint.name.as_deref().and_then(some)),
         ("socket_address", Some(address)),
         ("priority", Some(endpoint.priority).filter(|priority| *priority > 0).and_then(some)),
-        ("meta", Some(Value::Mapping(meta))),
+        ("meta", Some(Value::Mapping(meta)).filter(|_| !is_plain)),
     ])
 }

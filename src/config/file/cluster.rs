@@ -7,9 +7,12 @@ use serde::Deserialize;
 
 use super::balance::{Consistent, HashOn, LbSubsetConfig, Locality, PeakEwma, SlowStartConfig};
 use super::breaker::CircuitBreakers;
+use super::dns::{FailureRefreshRate, NameServer};
 use super::retry::{HedgingPolicy, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::tls::{Asked, ClusterTls};
-use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size};
+use super::value::{
+    DiscoveryType, DnsResolver, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size,
+};
 use crate::config::located::{At, Ignored};
 
 /// A named set of endpoints that serve the same.
@@ -20,7 +23,7 @@ pub(crate) struct Cluster {
     #[schemars(required)]
     pub(crate) name: Option<At<String>>,
     /// How its endpoints are found: `Static` (the addresses stand here), `StrictDNS` (every address of the names),
-    /// `LogicalDns` (the first address of each name).
+    /// `LogicalDns` (one address of each name).
     #[serde(rename = "type")]
     #[schemars(extend("default" = "Static"))]
     pub(crate) discovery: Option<At<DiscoveryType>>,
@@ -63,13 +66,31 @@ pub(crate) struct Cluster {
     /// How long streams may stay open on an endpoint that DNS no longer finds; then they end with UNAVAILABLE. Default: no
     /// limit.
     pub(crate) endpoint_drain_timeout: Option<At<Duration>>,
-    /// How often the names of `StrictDNS` and `LogicalDns` are looked up.
-    #[schemars(extend("default" = "5s"))]
+    /// How often names are looked up where no TTL says when: those of the hosts file, and all with
+    /// `respect_dns_ttl: false`. Default: `5s`.
     pub(crate) dns_refresh_rate: Option<At<Duration>>,
+    /// Names are looked up again when the shortest TTL of the answer is over. Default: `true`, and `false` where
+    /// `dns_refresh_rate` stands.
+    pub(crate) respect_dns_ttl: Option<At<bool>>,
+    /// A shorter TTL counts as this long.
+    #[schemars(extend("default" = "1s"))]
+    pub(crate) dns_min_refresh_rate: Option<At<Duration>>,
+    /// A longer TTL counts as this long.
+    #[schemars(extend("default" = "5m"))]
+    pub(crate) dns_max_refresh_rate: Option<At<Duration>>,
+    /// When a name whose look-up failed is looked up again. Default: from `1s`, or `dns_refresh_rate` where that is
+    /// shorter, up to ten times that.
+    pub(crate) dns_failure_refresh_rate: Option<At<FailureRefreshRate>>,
     /// Which addresses of a name are endpoints: `ALL`, those of IPv4 (`V4_ONLY`), of IPv6 (`V6_ONLY`), or those of the other
     /// family where there are none of the first (`V4_PREFERRED`, `V6_PREFERRED`).
     #[schemars(extend("default" = "ALL"))]
     pub(crate) dns_lookup_family: Option<At<LookupFamily>>,
+    /// Who looks names up: `DNS` (Weir itself, by the system's hosts file and its name servers) or `GETADDRINFO` (the C
+    /// library, with what `nsswitch.conf` adds to it; it knows no TTL).
+    #[schemars(extend("default" = "DNS"))]
+    pub(crate) dns_resolver: Option<At<DnsResolver>>,
+    /// The name servers that are asked, in this order. Default: those of `/etc/resolv.conf`.
+    pub(crate) dns_resolvers: Option<At<Vec<At<NameServer>>>>,
     /// TLS towards the backends; `{}` is TLS with every default. Default: what the proxies of the listeners say, and
     /// plaintext otherwise.
     #[serde(default)]
@@ -121,11 +142,14 @@ pub(crate) struct Endpoint {
 pub(crate) struct EndpointAddress {
     /// An IP address or a host name.
     pub(crate) address: Option<At<String>>,
-    /// The port.
-    #[schemars(required, range(min = 1, max = 65535))]
+    /// The port. Needed by all but `srv`.
+    #[schemars(range(min = 1, max = 65535))]
     pub(crate) port: Option<At<u64>>,
     /// Host names, in place of `address`: each is an endpoint on this port.
     pub(crate) domains: Option<At<Vec<At<String>>>>,
+    /// A service, in place of `address` and `port`, such as `_grpc._tcp.orders.internal`: its SRV records in DNS name the
+    /// hosts, their ports and their weights.
+    pub(crate) srv: Option<At<String>>,
     /// No effect: backends are spoken to in gRPC.
     pub(crate) protocol_type: Option<At<Ignored>>,
 }

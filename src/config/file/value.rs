@@ -85,6 +85,8 @@ words! {
     ProtocolType ["GRPC", "grpc", "HTTP2", "http2"];
     /// How a cluster's endpoints are found.
     DiscoveryType ["Static", "StrictDNS", "LogicalDns"];
+    /// Who looks names up.
+    DnsResolver ["DNS", "GETADDRINFO"];
     /// Which of a name's addresses are endpoints.
     LookupFamily ["ALL", "V4_ONLY", "V6_ONLY", "V4_PREFERRED", "V6_PREFERRED"];
     /// How an endpoint is chosen for a call.

@@ -81,10 +81,12 @@ pub enum SubsetFallback {
 /// One endpoint as the file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A host name or an IP address.
+    /// A host name or an IP address, or the name of a service.
     pub host: String,
-    /// The port.
+    /// The port; 0 where SRV records have it.
     pub port: u16,
+    /// Whether `host` is a service, of which SRV records name the hosts, ports and weights.
+    pub srv: bool,
     /// Its share where a policy weighs; at least 1.
     pub weight: u32,
     /// 0 is asked first; the others when too few of those before are usable.

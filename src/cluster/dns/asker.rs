@@ -1,0 +1,211 @@
+//! One look-up of one name of the file, with all the questions that it takes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::memory::{Memory, Reply};
+use super::resolver::{Kind, Question, Record, Resolver, Service, Trouble};
+use crate::config::plan::{Dns, DnsResolver, Endpoint, LookupFamily};
+
+/// Asks for one name of the file.
+pub(super) struct Asker {
+    endpoint: Endpoint,
+    dns: Dns,
+    memory: Memory,
+    /// The last good answer of the C library.
+    targets: Vec<Target>,
+}
+
+/// An address that a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    /// `None` where the file says it.
+    pub(super) weight: Option<u32>,
+    /// That of an SRV record, the lower the better; 0 otherwise.
+    pub(super) priority: u16,
+}
+
+/// What a look-up found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) targets: Vec<Target>,
+    /// The smallest of the records.
+    pub(super) ttl: Option<Duration>,
+    /// Why it is to be looked up again soon: it failed, if only in part, or there is nothing.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// The addresses of one full name.
+#[derive(Clone, Debug, Default)]
+struct Addresses {
+    all: Vec<IpAddr>,
+    ttl: Option<Duration>,
+    trouble: Option<Trouble>,
+    /// DNS says of one family that there is nothing. That is no trouble while there is something of the other.
+    missing: Option<Trouble>,
+}
+
+// === impl Asker ===
+
+impl Asker {
+    pub(super) fn new(endpoint: Endpoint, dns: Dns) -> Asker {
+        Asker { endpoint, dns, memory: Memory::default(), targets: Vec::new() }
+    }
+
+    pub(super) async fn look_up(&mut self) -> Found {
+        let servers = match &self.dns.resolver {
+            DnsResolver::GetAddrInfo => return self.get_addr_info().await,
+            DnsResolver::Servers(servers) => servers,
+        };
+        let resolver = match Resolver::new(servers) {
+            Ok(resolver) => resolver,
+            Err(trouble) => return Found { trouble: Some(trouble), ..Found::default() },
+        };
+        self.memory.begin();
+        let mut worst = None;
+        for name in resolver.candidates(&self.endpoint.host) {
+            let found =
+                if self.endpoint.srv { self.service(&resolver, name).await } else { self.host(&resolver, name).await };
+            if !found.targets.is_empty() {
+                // What does not exist under the names before it is as it should be.
+                let failed = worst.filter(|trouble| matches!(trouble, Trouble::Failed(_)));
+                return Found { trouble: Trouble::worse(found.trouble, failed), ..found };
+            }
+            worst = Trouble::worse(worst, found.trouble);
+        }
+        Found { trouble: worst, ..Found::default() }
+    }
+
+    async fn host(&mut self, resolver: &Resolver, name: String) -> Found {
+        let mut addresses = self.addresses(resolver, vec![name]).await;
+        let Some(Addresses { all, ttl, trouble, missing }) = addresses.pop() else { return Found::default() };
+        let target = |ip| Target { address: SocketAddr::new(ip, self.endpoint.port), weight: None, priority: 0 };
+        let trouble = if all.is_empty() { Trouble::worse(trouble, missing) } else { trouble };
+        Found { targets: all.into_iter().map(target).collect(), ttl, trouble }
+    }
+
+    async fn service(&mut self, resolver: &Resolver, name: String) -> Found {
+        let mut replies = self.memory.ask(resolver, vec![Question { name, kind: Kind::Service }]).await;
+        let Some(Reply { answer, trouble }) = replies.pop() else { return Found::default() };
+        let Some(answer) = answer else { return Found { trouble, ..Found::default() } };
+        let services = services(answer.records);
+        // Several records may lead to one host, on ports of their own.
+        let mut names: Vec<String> = services.iter().map(|service| service.target.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let hosts = self.addresses(resolver, names.clone()).await;
+        let mut found = Found { targets: Vec::new(), ttl: answer.ttl, trouble };
+        let mut missing = Some(Trouble::NoRecords("its SRV records lead to no host".to_owned()));
+        for service in services {
+            let Some(at) = names.iter().position(|name| *name == service.target) else { continue };
+            let host = hosts[at].clone();
+            found.targets.extend(host.all.into_iter().map(|ip| Target {
+                address: SocketAddr::new(ip, service.port),
+                weight: Some(u32::from(service.weight).max(1)),
+                priority: service.priority,
+            }));
+            found.ttl = shorter(found.ttl, host.ttl);
+            found.trouble = Trouble::worse(found.trouble, host.trouble);
+            missing = Trouble::worse(missing, host.missing);
+        }
+        if found.targets.is_empty() {
+            found.trouble = Trouble::worse(found.trouble, missing);
+        }
+        found
+    }
+
+    /// The addresses of each name, of the families that are wanted.
+    async fn addresses(&mut self, resolver: &Resolver, names: Vec<String>) -> Vec<Addresses> {
+        let family = self.dns.lookup_family;
+        let mut found = vec![Addresses::default(); names.len()];
+        for kinds in in_turn(family) {
+            let without: Vec<usize> = (0..names.len()).filter(|at| found[*at].all.is_empty()).collect();
+            let question = |at: usize, kind: &Kind| (at, Question { name: names[at].clone(), kind: *kind });
+            let questions = without.iter().flat_map(|at| kinds.iter().map(|kind| question(*at, kind)));
+            let (places, questions): (Vec<usize>, Vec<Question>) = questions.unzip();
+            for (at, reply) in places.into_iter().zip(self.memory.ask(resolver, questions).await) {
+                found[at].take(reply, family);
+            }
+        }
+        found
+    }
+
+    async fn get_addr_info(&mut self) -> Found {
+        let found = tokio::net::lookup_host((self.endpoint.host.as_str(), self.endpoint.port)).await;
+        let trouble = match found {
+            Ok(found) => {
+                let found: Vec<SocketAddr> = of_family(&found.collect::<Vec<_>>(), self.dns.lookup_family);
+                if found.is_empty() {
+                    Some(no_address(self.dns.lookup_family))
+                } else {
+                    let target = |address| Target { address, weight: None, priority: 0 };
+                    self.targets = found.into_iter().map(target).collect();
+                    None
+                }
+            }
+            // A name that does not exist is among them: the standard library does not tell one error from the other.
+            Err(error) => Some(Trouble::Failed(error.to_string())),
+        };
+        Found { targets: self.targets.clone(), ttl: None, trouble }
+    }
+}
+
+// === impl Addresses ===
+
+impl Addresses {
+    fn take(&mut self, reply: Reply, family: LookupFamily) {
+        match (reply.answer, reply.trouble) {
+            (Some(answer), trouble) => {
+                self.all.extend(answer.records.into_iter().filter_map(|record| match record {
+                    Record::Address(address) => Some(address),
+                    Record::Service(_) => None,
+                }));
+                self.ttl = shorter(self.ttl, answer.ttl);
+                self.trouble = Trouble::worse(self.trouble.take(), trouble);
+            }
+            (None, trouble @ Some(Trouble::Failed(_))) => self.trouble = Trouble::worse(self.trouble.take(), trouble),
+            (None, Some(Trouble::NoRecords(_))) => self.missing = Some(no_address(family)),
+            (None, trouble) => self.missing = Trouble::worse(self.missing.take(), trouble),
+        }
+    }
+}
+
+/// The families to ask for, all at once, and those to ask for where there is nothing of these.
+fn in_turn(family: LookupFamily) -> &'static [&'static [Kind]] {
+    match family {
+        LookupFamily::All => &[&[Kind::V4, Kind::V6]],
+        LookupFamily::V4Only => &[&[Kind::V4]],
+        LookupFamily::V6Only => &[&[Kind::V6]],
+        LookupFamily::V4Preferred => &[&[Kind::V4], &[Kind::V6]],
+        LookupFamily::V6Preferred => &[&[Kind::V6], &[Kind::V4]],
+    }
+}
+
+/// The same choice among addresses that came together.
+fn of_family(found: &[SocketAddr], family: LookupFamily) -> Vec<SocketAddr> {
+    let is = |address: &SocketAddr, kind: &Kind| address.is_ipv4() == (*kind == Kind::V4);
+    let of = |kinds: &&[Kind]| -> Vec<SocketAddr> {
+        found.iter().copied().filter(|address| kinds.iter().any(|kind| is(address, kind))).collect()
+    };
+    in_turn(family).iter().map(of).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// The best first: an address that several records lead to is as good as the best of them. "." is no host (RFC 2782).
+fn services(records: Vec<Record>) -> Vec<Service> {
+    let service = |record| match record {
+        Record::Service(service) if service.target != "." => Some(service),
+        _ => None,
+    };
+    let mut services: Vec<Service> = records.into_iter().filter_map(service).collect();
+    services.sort_by_key(|service| service.priority);
+    services
+}
+
+fn no_address(family: LookupFamily) -> Trouble {
+    Trouble::NoRecords(format!("it has no address of {}", family.name()))
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    one.into_iter().chain(other).min()
+}
