@@ -59,10 +59,10 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
     let metrics = local.metrics.clone();
     let index = listener.index;
     metrics.downstream_connections[index].add(1);
-    let drain = local.drain.borrow().listen();
-    let name = listener.plan.name.clone();
+    let drain = listener.drain.borrow().listen();
+    let name = listener.name();
     // Boxed, so that what only the handshake needs does not stay for as long as the connection.
-    match Box::pin(accept(local, listener, socket, peer, &drain)).await {
+    match Box::pin(accept(local, listener.clone(), socket, peer, &drain)).await {
         Ok(mut connection) => match poll_fn(|cx| connection.poll(&drain, cx)).await {
             Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
             Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
@@ -87,9 +87,11 @@ async fn accept(
     peer: SocketAddr,
     drain: &Listening,
 ) -> Result<Box<Connection>, End> {
-    let policing = Rc::new(Policing::new(&listener.plan.http2));
+    // What a connection is made with holds until its end, whatever a reload says.
+    let served = listener.served();
+    let policing = Rc::new(Policing::new(&served.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
-    let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
+    let mut handshake = pin!(builder(&served.plan.http2).handshake::<_, Queued>(corked));
     let mut limit = Box::pin(sleep(HANDSHAKE));
     let mut draining = false;
     let shaken = poll_fn(|cx| {
@@ -121,7 +123,7 @@ async fn accept(
     }
     let h2 = shaken?;
     let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
-    let timers = Timers::new(&listener.plan, limit);
+    let timers = Timers::new(&served.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
 
@@ -182,7 +184,9 @@ impl Connection {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
                     let client = Client::new(self.shared.clone(), respond);
-                    if let Some(serving) = guard(|| call::take_on(&self.local, &self.listener, request, client)) {
+                    if let Some(serving) =
+                        guard(|| call::take_on(&self.local, &self.listener.served(), request, client))
+                    {
                         // Boxed: the runtime moves a task's future about, and an aligned block that large is dear.
                         tokio::task::spawn_local(Box::pin(serving.run()));
                     }
@@ -213,7 +217,7 @@ fn guard<T>(take_on: impl FnOnce() -> Option<T>) -> Option<T> {
 impl Drop for Connection {
     /// A call is over for its backend before its client has taken the end of the response.
     fn drop(&mut self) {
-        if self.local.cut.is_raised() && self.h2.has_streams() {
+        if self.listener.cut.is_raised() && self.h2.has_streams() {
             self.local.metrics.untaken_responses.add(1);
         }
     }

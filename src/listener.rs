@@ -31,8 +31,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts for as long as there is a worker to serve what comes. `index` is the listener's place in the plan.
-pub(crate) async fn accept(index: usize, name: Arc<str>, listener: TcpListener, workers: Arc<Vec<Handle>>) {
+/// Accepts for as long as there is a worker to serve what comes. `number` is the listener's among all of the process.
+pub(crate) async fn accept(number: usize, name: Arc<str>, listener: Arc<TcpListener>, workers: Arc<Vec<Handle>>) {
     let mut paused = false;
     loop {
         match listener.accept().await {
@@ -41,7 +41,7 @@ pub(crate) async fn accept(index: usize, name: Arc<str>, listener: TcpListener, 
                 let Some(worker) = least_loaded(&workers) else {
                     return tracing::error!(listener = %name, "no worker is left: the listener closes");
                 };
-                if let Err(error) = hand_over(index, socket, peer, worker) {
+                if let Err(error) = hand_over(number, socket, peer, worker) {
                     tracing::warn!(%peer, %error, "a connection could not be handed over");
                 }
             }
@@ -63,8 +63,8 @@ fn least_loaded(workers: &[Handle]) -> Option<&Handle> {
     workers.iter().filter(|worker| worker.is_alive()).min_by_key(|worker| worker.load())
 }
 
-fn hand_over(index: usize, socket: TcpStream, peer: SocketAddr, worker: &Handle) -> io::Result<()> {
+fn hand_over(number: usize, socket: TcpStream, peer: SocketAddr, worker: &Handle) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    worker.serve(index, socket.into_std()?, peer);
+    worker.serve(number, socket.into_std()?, peer);
     Ok(())
 }

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use weir_filter::{Code, Status};
 
@@ -36,6 +37,7 @@ pub(crate) struct Upstream {
     version: Cell<u64>,
     /// What this worker knows of the cluster's methods.
     pub(crate) methods: Rc<Methods>,
+    follower: RefCell<Option<AbortHandle>>,
 }
 
 /// A snapshot of the cluster, with a pool beside each endpoint.
@@ -101,7 +103,38 @@ impl Upstream {
         let members = cluster.members();
         let version = Cell::new(0);
         let view = RefCell::new(View { members, pools: Vec::new(), turns: Vec::new() });
-        Upstream { cluster, worker, metrics, view, version, methods: Rc::default() }
+        Upstream { cluster, worker, metrics, view, version, methods: Rc::default(), follower: RefCell::default() }
+    }
+
+    /// The way to the same cluster with another configuration: over the pools of the endpoints that stay. Those of the
+    /// others leave.
+    pub(crate) fn succeed(cluster: Arc<Cluster>, before: &Upstream) -> Upstream {
+        before.unfollow();
+        let upstream = Upstream {
+            methods: before.methods.clone(),
+            ..Upstream::new(cluster.clone(), before.worker, before.metrics.clone())
+        };
+        let members = cluster.members();
+        let stays = |pool: &Rc<Pool>| members.endpoints.iter().any(|endpoint| endpoint.id == pool.endpoint.id);
+        let (stay, leave): (Vec<_>, Vec<_>) = before.view.borrow().pools.iter().cloned().partition(stays);
+        stay.iter().chain(&leave).for_each(|pool| pool.hand_over(cluster.clone()));
+        leave.iter().for_each(Pool::leave);
+        upstream.view.borrow_mut().pools = stay;
+        upstream.refresh();
+        upstream
+    }
+
+    /// No configuration has the cluster any more. Calls that began before are served to their ends.
+    pub(crate) fn leave(&self) {
+        self.unfollow();
+        self.cluster.leave();
+        self.view.borrow().pools.iter().for_each(Pool::leave);
+    }
+
+    fn unfollow(&self) {
+        if let Some(follower) = self.follower.take() {
+            follower.abort();
+        }
     }
 
     /// Counts a call that met a circuit breaker, and says what its client is told.
@@ -247,13 +280,18 @@ impl Upstream {
         }
     }
 
-    /// Follows the cluster's endpoints for as long as the worker lives, so that a change is noticed where no call comes.
-    pub(crate) async fn follow(self: Rc<Upstream>) {
-        loop {
-            let changed = self.cluster.changed();
-            self.refresh();
-            changed.await;
-        }
+    /// Follows the cluster's endpoints for as long as its configuration holds, so that a change is noticed where no call
+    /// comes.
+    pub(crate) fn follow(self: &Rc<Upstream>) {
+        let upstream = self.clone();
+        let following = tokio::task::spawn_local(async move {
+            loop {
+                let changed = upstream.cluster.changed();
+                upstream.refresh();
+                changed.await;
+            }
+        });
+        self.follower.replace(Some(following.abort_handle()));
     }
 
     /// Follows a change of the cluster's endpoints: pools of those that stay are kept.

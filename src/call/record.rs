@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use weir_filter::{Call, Code, Ending, Outcome};
 
 use crate::access_log::Entry;
-use crate::local::{Listener, Local, RouteTarget};
+use crate::local::{Local, RouteTarget, Served};
 use crate::status;
 
 /// A call from its first header to its end.
@@ -21,7 +21,7 @@ use crate::status;
 /// dropped before [`Record::end`] belongs to a call whose task was torn down: that is INTERNAL, and it is counted too.
 pub(crate) struct Record {
     local: Rc<Local>,
-    pub(crate) listener: Rc<Listener>,
+    pub(crate) listener: Rc<Served>,
     pub(crate) call: Call,
     started: Instant,
     route: Option<Rc<RouteTarget>>,
@@ -95,7 +95,7 @@ impl Notes {
 impl Record {
     pub(crate) fn new(
         local: &Rc<Local>,
-        listener: &Rc<Listener>,
+        listener: &Rc<Served>,
         peer: SocketAddr,
         uri: Uri,
         metadata: HeaderMap,

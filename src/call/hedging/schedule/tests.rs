@@ -4,6 +4,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::load_text;
+use crate::metrics::Slot;
 use crate::registry::Registry;
 
 /// What a call has of this policy, in a cluster with these keys.
@@ -26,7 +27,7 @@ fn schedule(policy: &str, keys: &str) -> Schedule {
     let Some(crate::config::plan::CallPolicy::Hedging(policy)) = plan.clusters[0].call_policy.clone() else {
         panic!("a policy")
     };
-    let cluster = Arc::new(Cluster::new(0, plan.clusters[0].clone(), 1));
+    let cluster = Arc::new(Cluster::new(Slot::only("a"), plan.clusters[0].clone(), 1));
     Schedule::new(policy, cluster, Arc::new(WorkerMetrics::new(1, 1)))
 }
 
