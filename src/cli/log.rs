@@ -24,7 +24,9 @@ pub(super) fn start(filter: Option<&str>) {
     let handle = log.reload_handle();
     // Fails when a log is there already, which is then the one that its owner wants.
     if log.try_init().is_ok() {
-        let change = move |filter| handle.reload(filter).unwrap_or_else(|error| tracing::warn!(%error, "log.level"));
+        let change = move |filter| {
+            handle.reload(filter).unwrap_or_else(|error| tracing::warn!(%error, "the level of the log stays as it is"))
+        };
         let _ = CHANGE.set(Box::new(change));
     }
 }

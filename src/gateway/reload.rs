@@ -77,12 +77,14 @@ impl Gateway {
             Ok(reloaded) => {
                 let (version, changes) = (reloaded.version, reloaded.changes.len());
                 tracing::info!(version, changes, "configuration reloaded");
-                reloaded.changes.iter().for_each(|change| tracing::info!(version, "{}", change.in_a_line()));
+                for change in &reloaded.changes {
+                    tracing::info!(version, change = %change.in_a_line(), "configuration changed");
+                }
             }
             Err(error) => {
                 let errors = error.lines();
                 tracing::error!(errors = errors.len(), "configuration not reloaded: the old one goes on");
-                errors.iter().for_each(|error| tracing::error!("{error}"));
+                errors.iter().for_each(|error| tracing::error!(%error, "configuration not reloaded: what is wrong"));
             }
         }
         self.state.load().config.reloaded(reloaded.as_ref().err());

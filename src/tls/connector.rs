@@ -1,6 +1,7 @@
 //! The client side: a cluster's TLS, as whoever connects to its backends needs it.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -26,6 +27,8 @@ pub(crate) enum Trust {
 #[derive(Clone)]
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
+    /// Of the certificates that it was made from.
+    fingerprint: u64,
 }
 
 impl Connector {
@@ -33,6 +36,7 @@ impl Connector {
     ///
     /// When rustls has no version of TLS that it could speak, which would be a bug here.
     pub(crate) fn new(trust: Trust, identity: Option<&Identity>) -> Result<Connector, rustls::Error> {
+        let fingerprint = fingerprint(&trust, identity);
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let builder = match trust {
             Trust::Roots(roots) => builder.with_root_certificates(roots),
@@ -43,7 +47,12 @@ impl Connector {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
-        Ok(Connector { config: Arc::new(config) })
+        Ok(Connector { config: Arc::new(config), fingerprint })
+    }
+
+    /// True when both were made from the same certificates. The files that hold them may have been renewed in between.
+    pub(crate) fn has_certificates_of(&self, other: &Connector) -> bool {
+        self.fingerprint == other.fingerprint
     }
 
     /// Shakes hands on a connected socket with the backend of this name. The stream speaks HTTP/2: a backend that has not
@@ -70,6 +79,18 @@ impl Connector {
             agreed => Err(Failure::alpn(agreed)),
         }
     }
+}
+
+fn fingerprint(trust: &Trust, identity: Option<&Identity>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match trust {
+        Trust::Roots(roots) => roots.roots.hash(&mut hasher),
+        Trust::Anybody => {}
+    }
+    for certificate in identity.map(Identity::chain).unwrap_or_default() {
+        certificate.as_ref().hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 impl fmt::Debug for Connector {

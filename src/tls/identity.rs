@@ -68,6 +68,11 @@ impl Identity {
         self.key.cert.first().map_or(Validity::Now, validity)
     }
 
+    /// The certificates, the own one first.
+    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
     pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {
         Arc::new(SingleCertAndKey::from(self.key.clone()))
     }

@@ -21,11 +21,11 @@ pub struct Tls {
 }
 
 impl PartialEq for Tls {
-    /// The connector follows from the rest.
+    /// The connector follows from the rest, and from what the files hold.
     fn eq(&self, other: &Tls) -> bool {
         let told =
             |tls: &Tls| (tls.ca_file.clone(), tls.identity.clone(), tls.server_name.clone(), tls.insecure_skip_verify);
-        told(self) == told(other)
+        told(self) == told(other) && self.connector.has_certificates_of(&other.connector)
     }
 }
 
