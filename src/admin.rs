@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::config::plan::Plan;
+use crate::gateway::ReloadError;
 use crate::metrics::Places;
 use crate::worker::Handle;
 pub(crate) use config::ConfigStatus;
@@ -125,6 +126,9 @@ async fn reload(request: &Request<Incoming>, state: &State) -> Response<Full<Byt
         let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "POST only\n".into());
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return refusal;
+    }
+    if state.draining.load(Ordering::Relaxed) {
+        return page(StatusCode::CONFLICT, TEXT, format!("{}\n", ReloadError::Draining));
     }
     let (status, text) = state.config.reload().await;
     page(status, TEXT, text)

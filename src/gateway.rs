@@ -399,6 +399,32 @@ static_resources:
     }
 
     #[tokio::test]
+    async fn reloads_leave_no_task_behind() {
+        let mut gateway = Gateway::start(plan()).await.expect("a start");
+        let tasks = || Runtime::current().metrics().num_alive_tasks();
+        let (before, mut after) = (tasks(), 0);
+        for at in 0..30_u64 {
+            let mut next = plan();
+            // Its names stay, its checks begin anew.
+            next.clusters[0].connect_timeout = Duration::from_secs(1 + at % 2);
+            // Another cluster each time, and now and then other names for the first.
+            next.clusters[1].name = format!("fixed-{at}").into();
+            next.clusters[0].discovery = plan().clusters[usize::from(at % 3 == 0)].discovery.clone();
+            let reloaded = gateway.reload(Ok(next)).await.expect("a reload");
+            assert_eq!(reloaded.version, at + 2);
+            after = tasks();
+        }
+        for _ in 0..1000 {
+            if after <= before {
+                return;
+            }
+            sleep(DRAIN_LOOK).await;
+            after = tasks();
+        }
+        panic!("{before} tasks became {after}");
+    }
+
+    #[tokio::test]
     async fn a_gateway_that_is_dropped_leaves_nothing_running() {
         drop(Gateway::start(plan()).await.expect("a start"));
         expect_nothing_running().await;

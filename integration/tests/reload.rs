@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use weir_integration::admin;
-use weir_integration::gateway::Gateway;
+use weir_integration::gateway::{Gateway, weir_binary};
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::client::{Call, Client, UNAVAILABLE, expect_failure};
 use weir_integration::load::config::Config;
@@ -432,6 +432,47 @@ async fn two_hundred_reloads_leave_nothing_behind() -> Result<()> {
     }
     echo(&mut stream, b"still here").await?;
     ensure!(stream.finish().await? == 0);
+    Ok(())
+}
+
+/// What `weir diff` says, and with which status.
+fn diff(old: &File, new: &str, more: &[&str]) -> Result<(Option<i32>, String)> {
+    let folder = tempfile::tempdir()?;
+    let [before, now] = ["old.yaml", "new.yaml"].map(|name| folder.path().join(name));
+    std::fs::write(&before, old.yaml())?;
+    std::fs::write(&now, new)?;
+    let output = std::process::Command::new(weir_binary()?).arg("diff").arg(before).arg(now).args(more).output()?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_diff_says_before_what_a_reload_does() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let mut file = File::new(backend.address);
+    file.listeners.push(("more", ANYWHERE, "backend"));
+    ensure!(diff(&file, &file.yaml(), &[])? == (Some(0), "no difference\n".to_owned()));
+    ensure!(diff(&file, "nothing: 1", &[])?.0 == Some(1));
+    let gateway = file.start(1)?;
+    let client = Client::connect(gateway.listener("more")?).await?;
+    client.unary("Echo", &[], b"call").await?;
+    let mut next = file.clone();
+    next.listeners.pop();
+    next.clusters[0].2 = "lb_policy: LeastRequest";
+    let admin = gateway.admin()?.to_string();
+    let (status, text) = diff(&file, &next.yaml(), &["--admin", &admin])?;
+    ensure!(status == Some(5), "{text}");
+    for line in [
+        "- listener `more` removed",
+        "    => 1 connection open now",
+        "~ cluster `backend` changed",
+        "    lb_policy: RoundRobin -> LeastRequest",
+        "2 changes, 1 listener drain",
+    ] {
+        ensure!(text.lines().any(|one| one == line), "no {line} in {text}");
+    }
+    // The reload says the same.
+    let told = gateway.reload_with(&next.yaml())?;
+    ensure!(told.contains("- listener `more` removed") && told.contains("~ cluster `backend` changed"), "{told}");
     Ok(())
 }
 

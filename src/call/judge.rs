@@ -18,7 +18,7 @@ const ROUNDED: u32 = 64;
 
 /// Tells the cluster how an attempt at this endpoint ended, where that says something about the endpoint.
 pub(super) fn tell(pool: &Pool, end: &End, parties: &Parties<'_, '_>) {
-    let cluster = pool.cluster();
+    let cluster = pool.cluster_now();
     let Some(outliers) = &cluster.outliers else { return };
     if let Some(verdict) = verdict(outliers, end, parties) {
         cluster.tell(&pool.endpoint, pool.worker, verdict);

@@ -155,6 +155,8 @@ impl Names {
     /// Health checks report to a configuration: those of another one end.
     fn check_anew(&mut self) {
         self.checks.clear();
+        // What the former ones found out since the configuration was made.
+        self.cluster.renew();
         for endpoint in &self.cluster.members().endpoints {
             if self.cluster.plan.health_checks.is_empty() {
                 // Nobody else would ever find it well again.

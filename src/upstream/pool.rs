@@ -1,6 +1,6 @@
 //! The connections of one worker to one endpoint, and who waits for a stream.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,6 +126,11 @@ impl Pool {
         self.cluster.borrow().clone()
     }
 
+    /// The same for a look: all workers share the count of who holds it.
+    pub(crate) fn cluster_now(&self) -> Ref<'_, Cluster> {
+        Ref::map(self.cluster.borrow(), |cluster| &**cluster)
+    }
+
     /// Serves the same endpoint for another configuration of its cluster.
     pub(super) fn hand_over(&self, cluster: Arc<Cluster>) {
         self.cluster.replace(cluster);
@@ -158,7 +163,7 @@ impl Pool {
         if self.retired.get() {
             return Err(ConnectFailed(None));
         }
-        let _counted = Counted::new(&self.metrics, self.cluster());
+        let _counted = Counted::new(&self.metrics, self.cluster.borrow().index);
         let (reply, answer) = oneshot::channel();
         let load = WaitingLoad::new(self);
         let _until_left = EndOnDrop(load.clone());
@@ -465,17 +470,17 @@ impl Drop for EndOnDrop {
 }
 
 /// One call that waits for a stream, in the metrics.
-struct Counted<'a>(&'a WorkerMetrics, Arc<Cluster>);
+struct Counted<'a>(&'a WorkerMetrics, usize);
 
 impl<'a> Counted<'a> {
-    fn new(metrics: &'a WorkerMetrics, cluster: Arc<Cluster>) -> Counted<'a> {
-        metrics.calls_waiting[cluster.index].add(1);
+    fn new(metrics: &'a WorkerMetrics, cluster: usize) -> Counted<'a> {
+        metrics.calls_waiting[cluster].add(1);
         Counted(metrics, cluster)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.calls_waiting[self.1.index].sub(1);
+        self.0.calls_waiting[self.1].sub(1);
     }
 }
