@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD};
-use weir_integration::peers::dns::{DnsServer, neighbours, start_with};
+use weir_integration::peers::dns::{DnsServer, start_with};
+use weir_integration::peers::names::neighbours;
 use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
 

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::members::Candidates;
 use super::slow_start::WHOLE;
-use crate::config::plan::Balance;
+use crate::config::plan::{self, Balance};
 use keyed::Keyed;
 pub(crate) use turn::Turn;
 use weights::Weights;
@@ -46,6 +45,14 @@ pub(crate) struct Question<'a> {
     pub(crate) metadata: &'a http::HeaderMap,
     /// Whose endpoints, of those that routes ask for; `None` is all of them.
     pub(crate) subset: Option<usize>,
+}
+
+/// What the choice is made from.
+pub(super) struct Candidates<'a> {
+    pub(super) plan: &'a plan::Cluster,
+    pub(super) endpoints: &'a [Arc<Endpoint>],
+    /// What each may have of its weight, in parts of [`WHOLE`]; `None` where all have all of it.
+    pub(super) shares: Option<Vec<u64>>,
 }
 
 impl Balancer {

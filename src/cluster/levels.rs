@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Endpoint;
-use super::balance::{Balancer, Question, Turn};
-use super::members::Candidates;
+use super::balance::{Balancer, Candidates, Question, Turn};
 
 /// The endpoints that may be chosen, by priority.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::balance::{Question, Turn};
+use super::balance::{Candidates, Question, Turn};
 use super::levels::Levels;
 use super::slow_start;
 use crate::config::plan::{self, Labels, SubsetFallback};
@@ -22,14 +22,6 @@ pub(crate) struct Members {
     subsets: Vec<Levels>,
     /// What a worker has to remember between choices.
     pub(crate) turns: usize,
-}
-
-/// What the choice is made from.
-pub(super) struct Candidates<'a> {
-    pub(super) plan: &'a plan::Cluster,
-    pub(super) endpoints: &'a [Arc<Endpoint>],
-    /// What each may have of its weight, in parts of [`slow_start::WHOLE`]; `None` where all have all of it.
-    pub(super) shares: Option<Vec<u64>>,
 }
 
 impl Members {
