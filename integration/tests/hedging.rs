@@ -433,3 +433,26 @@ async fn outlier_detection_hears_of_failures_and_not_of_losers() -> Result<()> {
     ensure!(ejected(&backends[1]).await? == 0.0);
     Ok(())
 }
+
+/// A policy that would send all of them to one endpoint sends each elsewhere, also at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_at_once_prefer_endpoints_of_their_own_under_every_policy() -> Result<()> {
+    for balance in ["lb_policy: RingHashing, hash_on: {path: true}", "lb_policy: Rand", "lb_policy: LeastRequest"] {
+        let backends = Backend::start_many(3).await?;
+        let keys = format!("{balance}, hedging_policy: {{max_attempts: 3, hedging_delay: 0s}}");
+        let addresses = backends.iter().map(|backend| backend.address);
+        let gateway = Setup::new().route("prefix: /", "echo").cluster("echo", &keys, addresses).start(1)?;
+        let client = Client::connect(gateway.listener("grpc")?).await?;
+        // The first round waits for connections, the second has them.
+        for round in 1..=2 {
+            let mut open = client.script("silent").await?;
+            open.message(b"abc", true)?;
+            for backend in &backends {
+                backend.until_calls(round).await?;
+            }
+            ensure!(backends.iter().all(|backend| backend.seen().calls.len() == round), "{balance}");
+            open.cancel();
+        }
+    }
+    Ok(())
+}

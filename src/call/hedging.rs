@@ -115,7 +115,10 @@ impl<'a> Race<'_, 'a, '_> {
             begun => begun,
         };
         let waits = match begun {
-            Ok(Begun::Leased(lease)) => return Box::pin(ready(Ok(lease))),
+            Ok(Begun::Leased(lease)) => {
+                self.tried.push(lease.pool.endpoint.id);
+                return Box::pin(ready(Ok(lease)));
+            }
             Ok(Begun::Waits(waits)) => waits,
             Err(unavailable) => return Box::pin(ready(Err(unavailable))),
         };
