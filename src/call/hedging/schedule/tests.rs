@@ -17,7 +17,7 @@ fn schedule(policy: &str, keys: &str) -> Schedule {
 /// When the next attempt is made, in milliseconds from now; `None` where there is none in an hour.
 async fn next(schedule: &mut Schedule) -> Option<(u128, Place)> {
     let now = Instant::now();
-    let place = timeout(Duration::from_secs(3600), poll_fn(|cx| schedule.poll(cx))).await.ok()?;
+    let place = timeout(Duration::from_secs(3600), poll_fn(|cx| schedule.poll(None, cx))).await.ok()?;
     schedule.begin();
     Some((now.elapsed().as_millis(), place))
 }
@@ -103,6 +103,16 @@ async fn nothing_begins_at_the_deadline_or_after_it() {
     schedule.failed(after(50), Some(deadline));
     assert!(schedule.has_ended());
     assert_eq!(denied(&schedule, Denied::Deadline), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_due_at_the_deadline_is_not_made() {
+    let mut schedule = schedule("max_attempts: 3, hedging_delay: 100ms", "");
+    schedule.begin();
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let made = timeout(Duration::from_secs(3600), poll_fn(|cx| schedule.poll(Some(deadline), cx))).await;
+    assert!(made.is_err());
+    assert_eq!(denied(&schedule, Denied::Deadline), 0, "the call has ended");
 }
 
 #[tokio::test(start_paused = true)]
