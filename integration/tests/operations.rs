@@ -29,6 +29,7 @@ async fn after_a_call() -> Result<Gateway> {
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])
         .cluster("elsewhere", "lb_policy: Rand, tls: {insecure_skip_verify: true}", [])
+        .cluster_of("named", "type: StrictDNS", ["{socket_address: {address: localhost, port: 1}}".to_owned()])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");
