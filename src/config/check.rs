@@ -34,6 +34,7 @@ mod outlier;
 mod pattern;
 mod process;
 mod proxy;
+mod rebalance;
 mod retry;
 mod route;
 mod scope;

@@ -9,8 +9,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Balance, Budget, CircuitBreakers, Cluster, Consistent, Discovery, DownstreamHttp2, Endpoint, HashOn, Listener,
-    NamedFilter, Node, Plan, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls,
-    UpstreamHttp2,
+    NamedFilter, Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment,
+    Tls, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -241,6 +241,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("endpoint_drain_timeout", cluster.endpoint_drain_timeout.and_then(time)),
+        ("rebalance", cluster.rebalance.map(rebalance)),
         ("tls", cluster.tls.as_ref().map(tls)),
         ("http2", Some(upstream(&cluster.http2))),
         ("retry_policy", cluster.retry_policy.as_deref().map(retry_policy)),
@@ -252,6 +253,14 @@ fn cluster(cluster: &Cluster) -> Value {
         ("health_checks", health::checks(&cluster.health_checks)),
         ("outlier_detection", cluster.outlier_detection.as_ref().map(health::outlier_detection)),
         ("healthy_panic_threshold", some(cluster.healthy_panic_threshold)),
+    ])
+}
+
+fn rebalance(rebalance: Rebalance) -> Value {
+    map([
+        ("window", time(rebalance.window)),
+        ("min_stream_age", time(rebalance.min_stream_age)),
+        ("pushback", time(rebalance.pushback)),
     ])
 }
 

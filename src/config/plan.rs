@@ -5,6 +5,7 @@
 
 mod breaker;
 mod health;
+mod rebalance;
 mod retry;
 mod tls;
 
@@ -19,6 +20,7 @@ use weir_filter::Filter;
 
 pub use breaker::{Budget, CircuitBreakers};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
+pub use rebalance::Rebalance;
 pub use retry::{
     MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig, StatusCodes, Thousandths,
 };
@@ -227,6 +229,8 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// How long the streams of an endpoint that has left may stay open; `None` is no limit.
     pub endpoint_drain_timeout: Option<Duration>,
+    /// How streams move to an endpoint that joins; `None` where they stay.
+    pub rebalance: Option<Rebalance>,
     /// TLS towards backends; `None` is plaintext.
     pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
@@ -247,7 +251,7 @@ impl Cluster {
     /// True when something in it may end a stream that is open.
     #[must_use]
     pub fn ends_streams(&self) -> bool {
-        self.endpoint_drain_timeout.is_some()
+        self.endpoint_drain_timeout.is_some() || self.rebalance.is_some()
     }
 
     /// The tokens that stop retries, whoever gave them.

@@ -107,10 +107,12 @@ impl Checker<'_, '_> {
         if cluster.retry_policy.is_none() && service_config.is_none() && !self.retried.borrow().contains(&index) {
             self.useless_retry_keys(cluster);
         }
+        let discovery = self.discovery(cluster, &endpoints);
+        let rebalance = self.rebalance(cluster, &balance, discovery);
         let idle = self.duration(cluster.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(600));
         Some(plan::Cluster {
             name: name.into(),
-            discovery: self.discovery(cluster, &endpoints),
+            discovery,
             lookup_family: self.lookup_family(cluster),
             balance,
             consistent: self.consistent(cluster),
@@ -122,6 +124,7 @@ impl Checker<'_, '_> {
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
             endpoint_drain_timeout: self.positive(cluster.endpoint_drain_timeout.as_ref(), "endpoint_drain_timeout"),
+            rebalance,
             tls,
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
             retry_policy,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::breaker::CircuitBreakers;
+use super::rebalance::Rebalance;
 use super::retry::{RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::tls::{Asked, ClusterTls};
 use super::value::{DiscoveryType, Duration, FailureStatus, HealthProtocol, HttpStatus, LbPolicy, LookupFamily, Size};
@@ -52,6 +53,8 @@ pub(crate) struct Cluster {
     /// How long streams may stay open on an endpoint that DNS no longer finds; then they end with UNAVAILABLE. Default: no
     /// limit.
     pub(crate) endpoint_drain_timeout: Option<At<Duration>>,
+    /// Moves long-lived streams to an endpoint that joins or recovers. Off without it; `{}` turns it on with its defaults.
+    pub(crate) rebalance: Option<At<Rebalance>>,
     /// How often the names of `StrictDNS` and `LogicalDns` are looked up.
     #[schemars(extend("default" = "5s"))]
     pub(crate) dns_refresh_rate: Option<At<Duration>>,
