@@ -77,6 +77,11 @@ impl Balancer {
         Balancer { up, policy }
     }
 
+    /// The places of those that may be chosen.
+    pub(super) fn places(&self) -> &[usize] {
+        &self.up
+    }
+
     /// The place of the endpoint for a call, or of another that is not to be skipped; `None` when there is none.
     pub(super) fn pick(
         &self,

@@ -95,6 +95,17 @@ impl Levels {
         taken.unwrap_or(0)
     }
 
+    /// What each endpoint may expect of the calls, by place and in no unit: those that get none are left out.
+    pub(super) fn expected(&self, weight: impl Fn(usize) -> f64) -> Vec<(usize, f64)> {
+        let of_level = |level: &Level| {
+            let places = level.balancer.places();
+            let total: f64 = places.iter().map(|at| weight(*at)).sum();
+            let each = f64::from(level.share) / total;
+            places.iter().map(|at| (*at, weight(*at) * each)).collect::<Vec<_>>()
+        };
+        self.each.iter().filter(|level| level.share > 0).flat_map(of_level).collect()
+    }
+
     /// True when there is no endpoint, in whatever state.
     pub(super) fn is_nobody(&self) -> bool {
         self.each.is_empty()

@@ -37,6 +37,7 @@ mod outlier;
 mod pattern;
 mod process;
 mod proxy;
+mod rebalance;
 mod retry;
 mod route;
 mod scope;

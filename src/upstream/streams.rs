@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::uri::PathAndQuery;
 use slab::Slab;
+use tokio::time::Instant;
 use weir_filter::Call;
 
 use super::pool::Pool;
@@ -18,11 +19,15 @@ pub(crate) enum Move {
     Removed,
     /// It is older than the `max_stream_age` of its route.
     Age,
+    /// An endpoint joined, and gets its share.
+    Rebalance,
 }
 
 /// A stream, as far as one needs to know to have it end.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    /// When its call began.
+    pub(super) since: Instant,
     method: Option<PathAndQuery>,
     methods: Rc<Methods>,
     /// It has carried a second message.
@@ -47,13 +52,14 @@ pub(crate) struct Enrolled {
 
 impl Move {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Move; 2] = [Move::Removed, Move::Age];
+    pub(crate) const ALL: [Move; 3] = [Move::Removed, Move::Age, Move::Rebalance];
 
     /// Its name in metrics.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Move::Removed => "endpoint_removed",
             Move::Age => "max_stream_age",
+            Move::Rebalance => "rebalance",
         }
     }
 
@@ -62,6 +68,7 @@ impl Move {
         match self {
             Move::Removed => "the endpoint was removed, and the stream has had its time (endpoint_drain_timeout)",
             Move::Age => "the stream is older than its route's max_stream_age: open it anew",
+            Move::Rebalance => "an endpoint has joined, and the stream makes room (rebalance): open it anew",
         }
     }
 }
@@ -69,11 +76,11 @@ impl Move {
 // === impl Stream ===
 
 impl Stream {
-    /// For a call to a cluster of which this is known.
-    pub(crate) fn new(call: &Call, methods: Rc<Methods>) -> Stream {
+    /// For a call that began at `since`, to a cluster of which this is known.
+    pub(crate) fn new(since: Instant, call: &Call, methods: Rc<Methods>) -> Stream {
         let method = call.uri.path_and_query().cloned();
         let (is_stream, has_begun) = (Cell::new(false), Cell::new(false));
-        Stream { method, methods, is_stream, has_begun, told: Cell::default(), call: RefCell::default() }
+        Stream { since, method, methods, is_stream, has_begun, told: Cell::default(), call: RefCell::default() }
     }
 
     /// Takes note of how far the call has come: whether its client has the response's head, and the messages of that
@@ -96,7 +103,7 @@ impl Stream {
     }
 
     /// Has the stream end.
-    fn tell(&self, why: Move) {
+    pub(super) fn tell(&self, why: Move) {
         self.told.set(Some(why));
         if let Some(call) = self.call.take() {
             call.wake();
@@ -115,6 +122,11 @@ impl Stream {
         Poll::Pending
     }
 
+    #[cfg(test)]
+    pub(super) fn is_told(&self) -> bool {
+        self.told.get().is_some()
+    }
+
     /// The stream is opened anew by the gateway itself: what its last one was told does not count.
     pub(crate) fn forget(&self) {
         self.told.set(None);
@@ -124,6 +136,13 @@ impl Stream {
 // === impl Streams ===
 
 impl Streams {
+    /// Those that can be ended between two messages, and have not been told yet.
+    pub(super) fn settled(&self) -> Vec<Rc<Stream>> {
+        let streams = self.0.borrow();
+        let settled = streams.iter().filter(|(_, stream)| stream.told.get().is_none() && stream.may_move());
+        settled.map(|(_, stream)| stream.clone()).collect()
+    }
+
     /// Has all of them end. Returns how many there are.
     pub(super) fn tell_all(&self, why: Move) -> usize {
         let streams = self.0.borrow();

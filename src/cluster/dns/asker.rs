@@ -238,7 +238,10 @@ mod tests {
             failure_max: Duration::from_secs(10),
         };
         let host = "a.test".to_owned();
-        Asker::new(Endpoint { host, port: 1, srv: false, weight: 1, name: None, server_name: None }, dns)
+        let (priority, labels) = (0, Default::default());
+        let endpoint =
+            Endpoint { host, port: 1, srv: false, weight: 1, priority, labels, name: None, server_name: None };
+        Asker::new(endpoint, dns)
     }
 
     /// Whether there are endpoints after each of these look-ups, none of which knows what the one before asked.
