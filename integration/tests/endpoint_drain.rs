@@ -139,12 +139,12 @@ async fn streams_end_when_the_time_of_their_endpoint_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_that_comes_back_keeps_its_streams() {
-    let leaving = Leaving::start(", endpoint_drain_timeout: 400ms", 1).await;
+    let leaving = Leaving::start(", endpoint_drain_timeout: 2s", 1).await;
     let hold = leaving.open("hold").await;
     leaving.only(1).await;
     leaving.only(0).await;
     // Longer than the bound.
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(leaving.ended().await, 0.0);
     leaving.backends[0].release();
     assert_eq!(hold.answer().await.unwrap().status(), Some(0));
