@@ -16,6 +16,7 @@ pub mod page;
 pub mod script;
 pub mod setup;
 pub mod tap;
+pub mod tls;
 
 use crate::process::PATIENCE;
 
