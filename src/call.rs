@@ -2,13 +2,13 @@
 
 mod body;
 mod client;
-mod deadline;
+pub(crate) mod deadline;
 mod exchange;
 mod hedging;
 mod held;
 mod inspect;
 mod judge;
-mod message;
+pub(crate) mod message;
 mod moving;
 mod pump;
 mod record;

@@ -35,6 +35,12 @@ pub(crate) const FRAME_BUDGET: usize = 8 * 1024 * 1024;
 /// within what a socket takes at once.
 const CORK_LIMIT: usize = 64 * 1024;
 
+/// What h2 would be given of these reads.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn gathered(reads: &mut [Vec<u8>]) -> Vec<u8> {
+    incoming::gathered(reads)
+}
+
 /// The half that h2 owns.
 pub(crate) struct Corked<S, M> {
     shared: Rc<Cork<S, M>>,

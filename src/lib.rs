@@ -14,6 +14,8 @@ pub mod config;
 pub mod demo;
 mod downstream;
 mod drain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod gateway;
 mod io;
 mod listener;

@@ -4,6 +4,7 @@ mod connection;
 mod dial;
 mod driver;
 mod pool;
+mod rebalance;
 mod removal;
 mod socket;
 mod streams;
@@ -14,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use weir_filter::{Code, Status};
 
 use crate::cluster::balance::{Question, Turn};
@@ -25,6 +26,7 @@ use crate::tls::Reason;
 
 use pool::Patience;
 pub(crate) use pool::{Lease, Pool};
+use rebalance::Rebalance;
 pub(crate) use streams::{Enrolled, Move, Stream};
 
 /// A worker's way to the endpoints of one cluster.
@@ -247,12 +249,23 @@ impl Upstream {
         }
     }
 
-    /// Follows the cluster's endpoints for as long as the worker lives, so that a change is noticed where no call comes.
+    /// Follows the cluster's endpoints, and has streams move to those that join, for as long as the worker lives, so that a change is noticed where no call comes.
     pub(crate) async fn follow(self: Rc<Upstream>) {
+        let mut rebalance = self.cluster.plan.rebalance.map(|plan| Rebalance::new(plan, &self.cluster.plan));
         loop {
             let changed = self.cluster.changed();
             self.refresh();
-            changed.await;
+            let due = rebalance.as_mut().and_then(|rebalance| {
+                let view = self.view.borrow();
+                rebalance.follow(&view.members, &view.pools)
+            });
+            match due {
+                None => changed.await,
+                Some(due) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(due) => {}
+                },
+            }
         }
     }
 

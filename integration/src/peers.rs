@@ -13,6 +13,7 @@ pub mod client;
 pub mod dns;
 pub mod names;
 pub mod page;
+pub mod raw;
 pub mod script;
 pub mod setup;
 pub mod tap;

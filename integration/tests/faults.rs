@@ -18,6 +18,8 @@ use weir_integration::gateway::Gateway;
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::pace::{Pace, Paced};
 use weir_integration::peers;
+use weir_integration::peers::dns::DnsServer;
+use weir_integration::peers::names::neighbours;
 use weir_integration::process::Process;
 use weir_integration::tools::debian;
 
@@ -47,9 +49,24 @@ fn sturdy(endpoints: &[SocketAddr]) -> Result<String> {
     Ok(serde_yaml::to_string(&config)?)
 }
 
+/// The same with endpoints that this server names, on one port.
+fn sturdy_by_name(server: &DnsServer, port: u16) -> Result<String> {
+    let mut config: Value = serde_yaml::from_str(&sturdy(&[])?)?;
+    let cluster = &mut config["static_resources"]["clusters"][0];
+    cluster["type"] = "StrictDNS".into();
+    cluster["dns_resolvers"] = serde_yaml::from_str(&format!("[{}]", server.item()))?;
+    cluster["endpoints"] =
+        serde_yaml::from_str(&format!("[{{socket_address: {{address: orders.test, port: {port}}}}}]"))?;
+    Ok(serde_yaml::to_string(&config)?)
+}
+
 /// Makes a fault in a load that goes to these endpoints: no call may fail for it, and none may take too long.
 async fn trial(name: &str, endpoints: &[SocketAddr], fault: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    let gateway = Gateway::start_with(&sturdy(endpoints)?, &["--workers", "2"])?;
+    trial_of(name, &sturdy(endpoints)?, fault).await
+}
+
+async fn trial_of(name: &str, config: &str, fault: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let gateway = Gateway::start_with(config, &["--workers", "2"])?;
     let paced = PACE
         .run(gateway.listener("grpc")?, async {
             sleep(BEFORE).await;
@@ -200,6 +217,30 @@ async fn a_backend_takes_one_stream_at_a_time() -> Result<()> {
     let narrow = Backend::start(Options { max_concurrent_streams: Some(1), ..Options::default() })?;
     let (one, other) = good()?;
     trial("one stream a connection", &[narrow.address, one.address, other.address], async || Ok(())).await
+}
+
+/// The addresses of a name, each for no longer than a second.
+fn zone(hosts: &[u8]) -> String {
+    hosts.iter().map(|host| format!("orders.test. 1 IN A 127.0.0.{host}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn dns_fails() -> Result<()> {
+    let backends = neighbours(3).await?;
+    let server = DnsServer::start(&zone(&[1, 2, 3]))?;
+    let config = sturdy_by_name(&server, backends[0].address.port())?;
+    let fault = async || server.set("!SERVFAIL orders.test. A\n!SERVFAIL orders.test. AAAA");
+    trial_of("DNS answers with SERVFAIL", &config, fault).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn dns_changes() -> Result<()> {
+    let backends = neighbours(3).await?;
+    let server = DnsServer::start(&zone(&[1, 2]))?;
+    let config = sturdy_by_name(&server, backends[0].address.port())?;
+    trial_of("DNS takes one address out and another in", &config, async || server.set(&zone(&[2, 3]))).await?;
+    ensure!(!backends[2].seen().calls.is_empty(), "the new one had no call");
+    Ok(())
 }
 
 /// Runs a test of this file again where the address leads nowhere: no answer, no error, nothing.

@@ -39,6 +39,7 @@ async fn after_a_call() -> Result<Gateway> {
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])
         .cluster_of("elsewhere", elsewhere, endpoints.map(str::to_owned))
+        .cluster_of("named", "type: StrictDNS", ["{socket_address: {address: localhost, port: 1}}".to_owned()])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
         .root("access_log: {path: /dev/stdout}");

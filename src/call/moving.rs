@@ -9,6 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use weir_filter::Call;
 
 use crate::chance;
+use crate::config::plan;
 use crate::local::RouteTarget;
 use crate::upstream::{Enrolled, Move, Pool, Stream};
 
@@ -18,6 +19,7 @@ pub(super) struct Moving {
     /// The stream's place in the pool of its attempt.
     enrolled: Option<Enrolled>,
     age: Option<Age>,
+    rebalance: Option<plan::Rebalance>,
 }
 
 /// `max_stream_age` of the call's route.
@@ -30,12 +32,13 @@ struct Age {
 impl Moving {
     /// For a call of this route that began at `started`. `None` where nothing makes its streams move.
     pub(super) fn new(route: &RouteTarget, call: &Call, started: Instant) -> Option<Moving> {
-        let age = route.timeouts.age;
-        if age.is_none() && !route.upstream.cluster.plan.ends_streams() {
+        let (age, cluster) = (route.timeouts.age, &route.upstream.cluster.plan);
+        if age.is_none() && !cluster.ends_streams() {
             return None;
         }
-        let stream = Rc::new(Stream::new(call, route.upstream.methods.clone()));
-        Some(Moving { stream, enrolled: None, age: age.and_then(|limit| Age::new(limit, started)) })
+        let stream = Rc::new(Stream::new(started, call, route.upstream.methods.clone()));
+        let age = age.and_then(|limit| Age::new(limit, started));
+        Some(Moving { stream, enrolled: None, age, rebalance: cluster.rebalance })
     }
 
     /// The call has a stream of this pool now.
@@ -64,6 +67,7 @@ impl Moving {
             Move::Removed => None,
             // Streams grow old one by one: there is nothing to wait for.
             Move::Age => Some(Duration::ZERO),
+            Move::Rebalance => self.rebalance.map(|rebalance| rebalance.pushback),
         }
     }
 }

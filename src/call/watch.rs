@@ -137,7 +137,7 @@ impl Interrupt {
 
     /// True where the rest of a message that is under way is waited for however long it takes.
     pub(crate) fn has_time(self) -> bool {
-        matches!(self, Interrupt::Moved(Move::Age))
+        matches!(self, Interrupt::Moved(Move::Age | Move::Rebalance))
     }
 
     /// The interrupt, with what the request's stream tells about a client that has left.
@@ -157,6 +157,7 @@ impl Interrupt {
             Interrupt::Cut => Ending::Drain,
             Interrupt::Moved(Move::Removed) => Ending::EndpointRemoved,
             Interrupt::Moved(Move::Age) => Ending::StreamAge,
+            Interrupt::Moved(Move::Rebalance) => Ending::Rebalance,
         }
     }
 

@@ -40,6 +40,7 @@ mod pattern;
 mod process;
 mod proxy;
 mod proxy_protocol;
+mod rebalance;
 mod retry;
 mod route;
 mod scope;

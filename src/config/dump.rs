@@ -12,7 +12,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Budget, CallPolicy, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, HedgingPolicy, Listener, NamedFilter,
-    Network, Node, Plan, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, UpstreamHttp2,
+    Network, Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment,
+    UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -255,6 +256,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("endpoint_drain_timeout", cluster.endpoint_drain_timeout.and_then(time)),
+        ("rebalance", cluster.rebalance.map(rebalance)),
         ("tls", cluster.tls.as_ref().map(tls::cluster)),
         ("http2", Some(upstream(&cluster.http2))),
         ("retry_policy", cluster.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
@@ -267,6 +269,14 @@ fn cluster(cluster: &Cluster) -> Value {
         ("health_checks", health::checks(&cluster.health_checks)),
         ("outlier_detection", cluster.outlier_detection.as_ref().map(health::outlier_detection)),
         ("healthy_panic_threshold", some(cluster.healthy_panic_threshold)),
+    ])
+}
+
+fn rebalance(rebalance: Rebalance) -> Value {
+    map([
+        ("window", time(rebalance.window)),
+        ("min_stream_age", time(rebalance.min_stream_age)),
+        ("pushback", time(rebalance.pushback)),
     ])
 }
 

@@ -8,6 +8,7 @@ mod breaker;
 mod dns;
 mod health;
 mod network;
+mod rebalance;
 mod retry;
 mod tls;
 
@@ -24,6 +25,7 @@ pub use breaker::{Budget, CircuitBreakers};
 pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use network::{Network, NoNetwork};
+pub use rebalance::Rebalance;
 pub use retry::{
     CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
     StatusCodes, Thousandths,
@@ -267,6 +269,8 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// How long the streams of an endpoint that has left may stay open; `None` is no limit.
     pub endpoint_drain_timeout: Option<Duration>,
+    /// How streams move to an endpoint that joins; `None` where they stay.
+    pub rebalance: Option<Rebalance>,
     /// TLS towards backends; `None` is plaintext.
     pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
@@ -287,7 +291,7 @@ impl Cluster {
     /// True when something in it may end a stream that is open.
     #[must_use]
     pub fn ends_streams(&self) -> bool {
-        self.endpoint_drain_timeout.is_some()
+        self.endpoint_drain_timeout.is_some() || self.rebalance.is_some()
     }
 
     /// The tokens that stop retries, whoever gave them.

@@ -59,6 +59,8 @@ pub enum Ending {
     EndpointRemoved,
     /// The stream was older than its route's `max_stream_age`.
     StreamAge,
+    /// The stream made room for an endpoint that joined.
+    Rebalance,
 }
 
 impl Ending {
@@ -74,6 +76,7 @@ impl Ending {
             Ending::Drain => "drain",
             Ending::EndpointRemoved => "endpoint_removed",
             Ending::StreamAge => "max_stream_age",
+            Ending::Rebalance => "rebalance",
         }
     }
 }
