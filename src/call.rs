@@ -38,7 +38,7 @@ use crate::metrics::WorkerMetrics;
 use crate::status;
 use crate::upstream::{Begun, Lease, Shed, Unavailable};
 use body::Body;
-pub(crate) use client::{Client, Shared};
+pub(crate) use client::{Client, Forwarded, Shared};
 use exchange::{Attempted, End, Parties};
 use hedging::Schedule;
 use pump::Pump;
@@ -77,10 +77,11 @@ pub(crate) fn take_on(
     mut client: Client,
 ) -> Option<Serving> {
     let arrived = Instant::now();
-    let (head, stream) = request.into_parts();
+    let (mut head, stream) = request.into_parts();
     let refusal = request::admit(&head, listener.plan.http2.max_header_list_size).err();
     let deadline = deadline::read(&head.headers, arrived);
-    let mut record = Record::new(local, listener, client.peer(), head.uri, head.headers, arrived);
+    client.identify(&mut head.headers);
+    let mut record = Record::new(local, listener, &client, head.uri, head.headers, arrived);
     if let Some(refusal) = refusal {
         refuse(&mut record, &mut client, refusal);
         return None;

@@ -2,6 +2,9 @@
 
 mod greeting;
 mod policing;
+mod proxy_protocol;
+mod secure;
+mod socket;
 
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +27,7 @@ use crate::local::{Listener, Local};
 
 use greeting::{Greeting, TO_HTTP1};
 use policing::Policing;
+use socket::Socket;
 
 /// Streams that were reset here and whose late frames h2 still recognises.
 const REMEMBERED_RESETS: usize = 1024;
@@ -40,14 +44,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// drain: many round trips.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-type H2Connection = h2::server::Connection<Corked<TcpStream, Rc<Policing>>, Queued>;
+type H2Connection = h2::server::Connection<Corked<Socket, Rc<Policing>>, Queued>;
 
 /// A connection that has exchanged prefaces.
 struct Connection {
     local: Rc<Local>,
     listener: Rc<Listener>,
     h2: H2Connection,
-    cork: Rc<Cork<TcpStream, Rc<Policing>>>,
+    cork: Rc<Cork<Socket, Rc<Policing>>>,
     shared: Rc<Shared>,
     timers: Timers,
     /// GOAWAY has been sent; the connection ends with its last stream.
@@ -62,18 +66,22 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
     let drain = local.drain.borrow().listen();
     let name = listener.plan.name.clone();
     // Boxed, so that what only the handshake needs does not stay for as long as the connection.
-    match Box::pin(accept(local, listener, socket, peer, &drain)).await {
-        Ok(mut connection) => match poll_fn(|cx| connection.poll(&drain, cx)).await {
-            Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
-            Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
-            Ok(()) => {}
-        },
+    match Box::pin(accept(local.clone(), listener.clone(), socket, peer, &drain)).await {
+        Ok(mut connection) => {
+            let peer = connection.shared.peer;
+            match poll_fn(|cx| connection.poll(&drain, cx)).await {
+                Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
+                Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
+                Ok(()) => {}
+            }
+        }
         Err(End::Foreign(greeting)) => {
             if metrics.foreign(index, greeting.name()) {
                 let protocol = greeting.name();
                 tracing::warn!(listener = %name, %peer, protocol, "a client does not speak HTTP/2 without TLS");
             }
         }
+        Err(End::Unopened(failed)) => secure::failed(&local, &listener, peer, &failed),
         Err(error) => tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about"),
     }
     metrics.downstream_connections[index].sub(1);
@@ -87,6 +95,7 @@ async fn accept(
     peer: SocketAddr,
     drain: &Listening,
 ) -> Result<Box<Connection>, End> {
+    let secure::Opened { socket, session, peer } = secure::open(&local, &listener, socket, peer, drain).await?;
     let policing = Rc::new(Policing::new(&listener.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
@@ -120,7 +129,8 @@ async fn accept(
         let _ = timeout(GOODBYE, cork.turn_away(answer)).await;
     }
     let h2 = shaken?;
-    let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
+    let forwarded = secure::forwarded(&listener, session.as_ref()).map(Box::new);
+    let shared = Rc::new(Shared::new(peer, session.map(Rc::new), forwarded, cork.turns.clone()));
     let timers = Timers::new(&listener.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
@@ -223,6 +233,8 @@ impl Drop for Connection {
 enum End {
     #[error("{0}")]
     Http2(h2::Error),
+    #[error("{0}")]
+    Unopened(#[from] secure::Failed),
     #[error("{0}")]
     Tcp(#[from] io::Error),
     #[error("{0}")]
@@ -330,7 +342,7 @@ mod tests {
 
     /// Answers every call, and panics over the first.
     async fn serve_after_a_panic(socket: DuplexStream) -> Rc<Shared> {
-        let shared = Rc::new(Shared::new(SocketAddr::from(([127, 0, 0, 1], 1)), Rc::default()));
+        let shared = Rc::new(Shared::new(SocketAddr::from(([127, 0, 0, 1], 1)), None, None, Rc::default()));
         let handshake = h2::server::Builder::new().handshake::<_, Queued>(socket);
         let mut connection = handshake.await.expect("a client");
         let mut calls = 0;

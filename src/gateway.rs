@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, dns, outlier, slow_start};
 use crate::config::plan::Plan;
 use crate::listener;
 use crate::local::Parts;
+use crate::tls;
 use crate::worker::{Command, Handle};
 
 /// How often a drain looks whether it is done.
@@ -110,6 +111,7 @@ impl Gateway {
                 control.spawn(admin::serve(socket, pages, state.clone()));
             }
         }
+        tls::follow_files(&state.plan, &mut control);
         let (mut acceptors, mut listeners) = (JoinSet::new(), Vec::new());
         for (index, (name, socket, address)) in sockets.into_iter().enumerate() {
             acceptors.spawn(listener::accept(index, name.clone(), socket, handles.clone()));

@@ -8,7 +8,7 @@ use weir_filter::Code;
 
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
-use crate::tls::Reason;
+use crate::tls::{Cause, Reason};
 use crate::upstream::Move;
 
 /// Upper bounds of `weir_call_duration_seconds`, in microseconds.
@@ -19,6 +19,9 @@ pub(crate) const DURATION_BOUNDS: [u64; 18] = [
 
 /// What comes to a gRPC port by mistake.
 pub(crate) const FOREIGN: [&str; 3] = ["tls", "http1", "other"];
+
+/// Handshakes with clients by the version of TLS, and whether a session was resumed.
+pub(crate) const HANDSHAKES: [(&str, bool); 4] = [("1.2", false), ("1.2", true), ("1.3", false), ("1.3", true)];
 
 /// Why a call was not made again although its policy would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,12 @@ pub(crate) struct WorkerMetrics {
     pub(crate) abusive_connections: Vec<Cell>,
     /// Connections that spoke something else than HTTP/2 without TLS: for each listener, one for each of [`FOREIGN`].
     foreign_connections: Vec<Cell>,
+    /// Connections of sources that should begin with the PROXY protocol and did not, for each listener.
+    pub(crate) proxy_protocol_failures: Vec<Cell>,
+    /// Connections under TLS that came about: for each listener, by [`HANDSHAKES`].
+    tls_handshakes: Vec<Cell>,
+    /// Those that did not: for each listener, one for each of [`Cause::LABELS`].
+    downstream_tls_failures: Vec<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Vec<Cell>,
     /// Attempts that a retry policy made again, for each cluster.
@@ -171,6 +180,9 @@ impl WorkerMetrics {
             upstream_connections: cells(clusters),
             abusive_connections: cells(listeners),
             foreign_connections: cells(listeners * FOREIGN.len()),
+            proxy_protocol_failures: cells(listeners),
+            tls_handshakes: cells(listeners * HANDSHAKES.len()),
+            downstream_tls_failures: cells(listeners * Cause::LABELS.len()),
             transparent_retries: cells(clusters),
             retries: cells(clusters),
             denied_retries: cells(clusters * Denied::COUNT),
@@ -215,6 +227,17 @@ impl WorkerMetrics {
     /// The counter of connections of one kind of [`FOREIGN`].
     pub(crate) fn foreign_connections(&self, listener: usize, kind: usize) -> &Cell {
         &self.foreign_connections[listener * FOREIGN.len() + kind]
+    }
+
+    /// The counter of a listener's connections under TLS.
+    pub(crate) fn tls_handshakes(&self, listener: usize, is_tls13: bool, resumed: bool) -> &Cell {
+        let at = usize::from(is_tls13) * 2 + usize::from(resumed);
+        &self.tls_handshakes[listener * HANDSHAKES.len() + at]
+    }
+
+    /// The counter of a listener's handshakes that failed for a cause, by its place in [`Cause::LABELS`].
+    pub(crate) fn downstream_tls_failures(&self, listener: usize, cause: usize) -> &Cell {
+        &self.downstream_tls_failures[listener * Cause::LABELS.len() + cause]
     }
 
     /// The counter of a cluster's calls that this limit has ended.

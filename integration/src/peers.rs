@@ -17,6 +17,7 @@ pub mod raw;
 pub mod script;
 pub mod setup;
 pub mod tap;
+pub mod tls;
 
 use crate::process::PATIENCE;
 

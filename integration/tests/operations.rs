@@ -30,7 +30,12 @@ async fn after_a_call() -> Result<Gateway> {
         "{socket_address: {address: 127.0.0.1, port: 1}}",
         "{socket_address: {address: 127.0.0.1, port: 2}, priority: 1}",
     ];
+    let file = |name: &str| root().join("tests/tls").join(name).display().to_string();
+    let own = format!("cert_file: {}, key_file: {}", file("server.pem"), file("server.key"));
     let setup = Setup::new()
+        .listener(&format!(
+            "enable_tls: true, tls: {{{own}, allow_plaintext: true}}, proxy_protocol: {{from: [192.0.2.1]}}"
+        ))
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])
         .cluster_of("elsewhere", elsewhere, endpoints.map(str::to_owned))

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod hedges;
+mod tls;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -31,6 +32,12 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         downstream_connections(state),
         abusive_connections(state),
         foreign_connections(state),
+        proxy_protocol_failures(state),
+        tls::handshakes(state),
+        tls::failures(state),
+        tls::expiries(state),
+        tls::rotations(state),
+        tls::stale(state),
         upstream_connections(state),
         calls_waiting(state),
         connect_failures(state),
@@ -187,6 +194,18 @@ fn foreign_connections(state: &State) -> MetricFamily {
         for (kind, protocol) in FOREIGN.into_iter().enumerate() {
             let value = sum(state, |metrics| metrics.foreign_connections(index, kind));
             family.mut_metric().push(counter(&[("listener", &listener.name), ("protocol", protocol)], value));
+        }
+    }
+    family
+}
+
+fn proxy_protocol_failures(state: &State) -> MetricFamily {
+    let help = "Connections of sources of the PROXY protocol that did not begin with it.";
+    let mut family = family("weir_proxy_protocol_failures_total", help, MetricType::COUNTER);
+    for (index, listener) in state.plan.listeners.iter().enumerate() {
+        if !listener.proxy_protocol.is_empty() {
+            let value = sum(state, |metrics| &metrics.proxy_protocol_failures[index]);
+            family.mut_metric().push(counter(&[("listener", &listener.name)], value));
         }
     }
     family

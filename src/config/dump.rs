@@ -6,12 +6,13 @@
 mod balance;
 mod dns;
 mod health;
+mod tls;
 
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Budget, CallPolicy, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, HedgingPolicy, Listener, NamedFilter,
-    Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls,
+    Network, Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment,
     UpstreamHttp2,
 };
 use super::tree::{self, Style};
@@ -130,6 +131,9 @@ fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
         ("max_send_message_size", listener.max_send_message_size.and_then(|size| bytes(size as u64))),
         ("idle_timeout", listener.idle_timeout.and_then(time)),
         ("max_connection_age", listener.max_connection_age.and_then(time)),
+        ("enable_tls", listener.tls.as_ref().and_then(|_| some(true))),
+        ("tls", listener.tls.as_ref().map(tls::listener)),
+        ("proxy_protocol", proxy_protocol(&listener.proxy_protocol)),
         ("http2", Some(downstream(&listener.http2))),
     ]);
     let mut filters: Vec<Value> = listener.filters.iter().map(filter).collect();
@@ -144,6 +148,11 @@ fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
         ("filter_chains", Some(map([("filters", Some(Value::Sequence(vec![manager])))]))),
         ("config", Some(config)),
     ])
+}
+
+fn proxy_protocol(from: &[Network]) -> Option<Value> {
+    let networks = list(from, |network| Value::from(network.to_string()));
+    Some(map([("from", networks)])).filter(|_| !from.is_empty())
 }
 
 fn downstream(http2: &DownstreamHttp2) -> Value {
@@ -248,7 +257,7 @@ fn cluster(cluster: &Cluster) -> Value {
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("endpoint_drain_timeout", cluster.endpoint_drain_timeout.and_then(time)),
         ("rebalance", cluster.rebalance.map(rebalance)),
-        ("tls", cluster.tls.as_ref().map(tls)),
+        ("tls", cluster.tls.as_ref().map(tls::cluster)),
         ("http2", Some(upstream(&cluster.http2))),
         ("retry_policy", cluster.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
         ("hedging_policy", cluster.call_policy.as_ref().and_then(CallPolicy::hedging).map(hedging_policy)),
@@ -322,17 +331,5 @@ fn upstream(http2: &UpstreamHttp2) -> Value {
         ("max_streams_per_connection", some(http2.max_streams_per_connection)),
         ("keepalive_interval", http2.keepalive_interval.and_then(time)),
         ("keepalive_timeout", time(http2.keepalive_timeout)),
-    ])
-}
-
-fn tls(tls: &Tls) -> Value {
-    let path = |path: &std::path::Path| some(path.display().to_string());
-    map([
-        ("enable", some(true)),
-        ("ca_file", tls.ca_file.as_deref().and_then(path)),
-        ("cert_file", tls.identity.as_ref().and_then(|(cert, _)| path(cert))),
-        ("key_file", tls.identity.as_ref().and_then(|(_, key)| path(key))),
-        ("server_name", tls.server_name.as_ref().and_then(|name| some(name.to_str().into_owned()))),
-        ("insecure_skip_verify", some(tls.insecure_skip_verify)),
     ])
 }

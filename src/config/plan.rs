@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod dns;
 mod health;
+mod network;
 mod rebalance;
 mod retry;
 mod tls;
@@ -23,12 +24,13 @@ pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, Subs
 pub use breaker::{Budget, CircuitBreakers};
 pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
+pub use network::{Network, NoNetwork};
 pub use rebalance::Rebalance;
 pub use retry::{
     CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
     StatusCodes, Thousandths,
 };
-pub use tls::Tls;
+pub use tls::{ClientAuth, ClientCertField, ForwardClientCert, ListenerTls, Tls};
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -119,6 +121,10 @@ pub struct Listener {
     pub idle_timeout: Option<Duration>,
     /// Sends GOAWAY to a connection of this age, with up to 10 % of jitter; `None` is never.
     pub max_connection_age: Option<Duration>,
+    /// TLS towards clients; `None` is plaintext.
+    pub tls: Option<ListenerTls>,
+    /// Sources whose connections begin with the PROXY protocol.
+    pub proxy_protocol: Vec<Network>,
     /// HTTP/2 towards clients.
     pub http2: DownstreamHttp2,
     /// The routes, in the order of the file.

@@ -11,7 +11,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 
 use super::pem::{self, PemError};
-use super::{provider, said};
+use super::{Facts, provider, said};
 
 /// A certificate, what stands between it and its authority, and its key.
 #[derive(Clone)]
@@ -66,6 +66,21 @@ impl Identity {
     /// Whether the certificate is valid now. Whoever it is shown to decides what follows.
     pub(crate) fn validity(&self) -> Validity {
         self.key.cert.first().map_or(Validity::Now, validity)
+    }
+
+    /// What the certificate says of its owner.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read, with the reason.
+    pub(crate) fn facts(&self) -> Result<Facts, String> {
+        let certificate = self.key.cert.first().ok_or("there is no certificate")?;
+        Facts::of(certificate)
+            .map_err(|error| format!("the certificate in `{}` cannot be read: {error}", self.cert_file.display()))
+    }
+
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
     }
 
     pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {

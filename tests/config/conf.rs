@@ -32,6 +32,7 @@ fn every_example_loads() {
         "hedging.yaml",
         "retries.yaml",
         "tls.yaml",
+        "tls_listener.yaml",
     ] {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
     }
@@ -153,7 +154,16 @@ fn the_full_example_means_what_it_says() {
 /// What the admin listener prints is a configuration that means the same.
 #[test]
 fn a_plan_as_yaml_reads_back_as_the_same_plan() {
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "retries.yaml", "tls.yaml"] {
+    for name in [
+        "pixiu.yaml",
+        "minimal.yaml",
+        "full.yaml",
+        "balance.yaml",
+        "health.yaml",
+        "retries.yaml",
+        "tls.yaml",
+        "tls_listener.yaml",
+    ] {
         let printed = example(name).to_yaml().unwrap();
         let again = load_text(&printed, "dump.yaml", &Registry::builtin(), &environment)
             .unwrap_or_else(|errors| panic!("{name}: {errors}"));

@@ -19,6 +19,7 @@ static_resources:
     - name: grpc
       protocol_type: GRPC
       address: {socket_address: {port: 8881}}
+      config: {enable_tls: false, tls: {certificates: [{}]}}
       filter_chains:
         filters:
           - name: dgp.filter.network.grpcconnectionmanager
@@ -44,7 +45,17 @@ static_resources:
 
 /// The same under TLS.
 fn secured() -> String {
-    ADDRESSES.replace("{protocol: grpc}]\n", "{protocol: tcp}]\n      tls: {ca_file: tests/tls/ca.pem}\n")
+    let own = "cert_file: tests/tls/server.pem, key_file: tests/tls/server.key";
+    let listener = format!("enable_tls: true, tls: {{{own}, certificates: [{{{own}}}]");
+    ADDRESSES
+        .replace("{protocol: grpc}]\n", "{protocol: tcp}]\n      tls: {ca_file: tests/tls/ca.pem}\n")
+        .replace("enable_tls: false, tls: {certificates: [{}]", &listener)
+}
+
+/// The same with clients that are asked who they are.
+fn asking() -> String {
+    let clients = "client_auth: optional, ca_file: tests/tls/ca.pem, forward_client_cert: {}, certificates";
+    secured().replace("certificates", clients)
 }
 
 /// The same with calls that are hedged.
@@ -140,7 +151,7 @@ fn sample(key: &Key) -> Value {
 
 #[test]
 fn every_key_has_an_effect_or_a_notice() {
-    let bases: Vec<Value> = [ADDRESSES.to_owned(), names(), secured(), hedged()]
+    let bases: Vec<Value> = [ADDRESSES.to_owned(), names(), secured(), asking(), hedged()]
         .iter()
         .map(|text| serde_yaml::from_str(text).unwrap())
         .collect();
@@ -172,13 +183,21 @@ fn every_key_has_an_effect_or_a_notice() {
 #[test]
 fn the_defaults_of_the_schema_are_those_that_hold() {
     let mut held = 0;
-    for base in [ADDRESSES.to_owned(), names(), secured(), hedged()] {
-        let (is_secured, is_hashed) = (base.contains("tls:"), base.contains("hash_on:"));
+    for base in [ADDRESSES.to_owned(), names(), secured(), asking(), hedged()] {
+        let (is_secured, is_hashed) = (base.contains("tests/tls"), base.contains("hash_on:"));
+        let is_asking = base.contains("client_auth");
         let other_policy = if base.contains("hedging_policy") { ".retry_policy." } else { ".hedging_policy." };
         let base: Value = serde_yaml::from_str(&base).unwrap();
         for key in keys() {
             // A default of TLS holds where there is TLS: its mere presence asks for it.
             if key.path.contains(".tls.") && !is_secured {
+                continue;
+            }
+            // `tls` wants to know, and so does `ca_file`.
+            if key.path.ends_with("config.enable_tls") || key.path.ends_with(".client_auth") && is_asking {
+                continue;
+            }
+            if key.path.contains("forward_client_cert") && !is_asking {
                 continue;
             }
             // A call has one of the two.

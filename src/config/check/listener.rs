@@ -99,7 +99,6 @@ impl Checker<'_, '_> {
     fn settings(&self, config: Option<&ListenerConfig>) -> plan::Listener {
         if let Some(config) = config {
             self.listener_notices(config);
-            self.no_tls(config.enable_tls.as_ref());
         }
         let size = |field, key| {
             let bytes = self.size(field, key, 1..=u64::from(u32::MAX), "")?;
@@ -120,6 +119,8 @@ impl Checker<'_, '_> {
             ),
             idle_timeout: idle.filter(|idle| !idle.is_zero()),
             max_connection_age: self.positive(of(|config| config.max_connection_age.as_ref()), "max_connection_age"),
+            tls: config.and_then(|config| self.listener_tls(config)),
+            proxy_protocol: self.proxy_protocol(config.and_then(|config| config.proxy_protocol.as_ref())),
             http2: self.downstream_http2(config.and_then(|config| config.http2.as_ref()?.value.as_ref())),
             routes: Vec::new(),
             filters: Vec::new(),

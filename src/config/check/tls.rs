@@ -108,7 +108,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn roots(&self, path: &str, place: Place) -> Option<Arc<RootCertStore>> {
+    pub(super) fn roots(&self, path: &str, place: Place) -> Option<Arc<RootCertStore>> {
         match tls::from_file(Path::new(path)) {
             Ok(roots) => Some(roots),
             Err(error) => {
@@ -130,7 +130,12 @@ impl Checker<'_, '_> {
     }
 
     /// A certificate and its key: both, or neither.
-    fn identity(&self, cert: Option<&At<String>>, key: Option<&At<String>>, names: [&str; 2]) -> Option<Identity> {
+    pub(super) fn identity(
+        &self,
+        cert: Option<&At<String>>,
+        key: Option<&At<String>>,
+        names: [&str; 2],
+    ) -> Option<Identity> {
         let (cert, key) = match (cert, key) {
             (Some(cert), Some(key)) => (cert, key),
             (Some(alone), None) | (None, Some(alone)) => {
@@ -161,7 +166,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// What a backend makes of a certificate out of its time is the backend's affair.
+    /// What a peer makes of a certificate out of its time is the peer's affair.
     fn own_certificate_is_valid(&self, identity: &Identity, place: Place) {
         let path = identity.cert_file.display();
         match identity.validity() {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::tls::{Asked, ListenerTls};
 use super::value::{Duration, ProtocolType, Size};
 use crate::config::located::{At, Ignored, OneOrMany, Raw};
 
@@ -89,15 +90,30 @@ pub(crate) struct ListenerConfig {
     pub(crate) max_connection_age: Option<At<Duration>>,
     /// HTTP/2 settings towards clients.
     pub(crate) http2: Option<At<ListenerHttp2>>,
-    /// TLS towards clients. Only `false` is possible so far.
+    /// TLS towards clients, with what stands in `tls`.
     #[schemars(extend("default" = false))]
     pub(crate) enable_tls: Option<At<bool>>,
+    /// Certificates, and how TLS is spoken with them. Required with `enable_tls`.
+    #[serde(default)]
+    pub(crate) tls: Asked<ListenerTls>,
+    /// Takes the client's address from the PROXY protocol, version 1 or 2, as load balancers send it.
+    pub(crate) proxy_protocol: Option<At<ProxyProtocol>>,
     /// No effect on gRPC: a stream has no time limit of its own.
     pub(crate) read_timeout: Option<At<Ignored>>,
     /// No effect on gRPC: a stream has no time limit of its own.
     pub(crate) write_timeout: Option<At<Ignored>>,
     /// No effect: compressed messages pass as they are.
     pub(crate) enable_compression: Option<At<Ignored>>,
+}
+
+/// The PROXY protocol.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyProtocol {
+    /// The networks whose connections begin with it, such as `[10.0.0.0/8, 2001:db8::1]`. One of these that does not is closed;
+    /// any other that does is not believed.
+    #[schemars(required)]
+    pub(crate) from: Option<At<Vec<At<String>>>>,
 }
 
 /// HTTP/2 settings towards clients.

@@ -1,10 +1,13 @@
-//! TLS towards the backends of a cluster.
+//! TLS towards the backends of a cluster, and towards the clients of a listener.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderName;
 use rustls::pki_types::ServerName;
 
-use crate::tls::Connector;
+use crate::tls::{Acceptor, Connector};
 
 /// TLS towards the backends of a cluster: what the file says of it, and what makes the connections.
 #[derive(Clone, Debug)]
@@ -30,3 +33,74 @@ impl PartialEq for Tls {
 }
 
 impl Eq for Tls {}
+
+/// TLS towards the clients of a listener: what the file says of it, and what takes the connections.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// Certificates with their keys. The first is for clients that ask for none of the others.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// TLS 1.2 is spoken too.
+    pub tls12: bool,
+    /// The cipher suites that the file asks for; `None` means all.
+    pub cipher_suites: Option<Vec<String>>,
+    /// How long a client may take to shake hands.
+    pub handshake_timeout: Duration,
+    /// How often the files are looked at; `None` is never.
+    pub reload_interval: Option<Duration>,
+    /// Who clients must be; `None` means that nobody asks.
+    pub client_auth: Option<ClientAuth>,
+    /// How backends are told who a client is; `None` means that they are not.
+    pub forward_client_cert: Option<ForwardClientCert>,
+    /// Clients without TLS are served too.
+    pub allow_plaintext: bool,
+    pub(crate) acceptor: Arc<Acceptor>,
+}
+
+/// How clients show who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// A client without a certificate is turned away.
+    pub required: bool,
+    /// The CA certificates that are believed.
+    pub ca_file: PathBuf,
+    /// Revocation lists.
+    pub crl_files: Vec<PathBuf>,
+}
+
+/// How backends are told who a client is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardClientCert {
+    /// The header, which no client can send itself.
+    pub header: HeaderName,
+    /// What it says, in this order.
+    pub fields: Vec<ClientCertField>,
+}
+
+/// What is told of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertField {
+    /// SHA-256 of the certificate.
+    Hash,
+    /// Its subject.
+    Subject,
+    /// Its URIs, a SPIFFE id among them.
+    Uri,
+    /// Its DNS names.
+    Dns,
+}
+
+impl ClientCertField {
+    /// Every field with its name in the file.
+    pub const ALL: [(ClientCertField, &'static str); 4] = [
+        (ClientCertField::Hash, "hash"),
+        (ClientCertField::Subject, "subject"),
+        (ClientCertField::Uri, "uri"),
+        (ClientCertField::Dns, "dns"),
+    ];
+
+    /// Its name in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ClientCertField::ALL[self as usize].1
+    }
+}
