@@ -1,29 +1,16 @@
 //! Backends that die or stand still under load, behind a hedging policy: no client sees it.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use weir_integration::binary::built;
-use weir_integration::load::backend::{Backend, Options};
+use anyhow::{Result, ensure};
+use weir_integration::load::backend::{Backend, Options, echo_process};
 use weir_integration::load::config::Config;
 use weir_integration::load::runner::Load;
-use weir_integration::process::Process;
 
-fn start_backend(journal: &Path) -> Result<(Process, SocketAddr)> {
-    let mut command = Command::new(built("echo-backend")?);
-    let process = Process::start("the echo backend", command.arg("0").arg(journal))?;
-    let address = process.wait_line("its address", |line| line.strip_prefix("listening on ").map(str::to_owned))?;
-    Ok((process, address.parse().with_context(|| address.clone())?))
-}
-
-/// What has no answer yet is lost with the backend, and made again at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_call_fails_when_one_of_two_backends_is_killed() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (mut doomed, doomed_address) = start_backend(&folder.path().join("calls"))?;
+    let (mut doomed, doomed_address) = echo_process(0, &folder.path().join("calls"))?;
     let other = Backend::start(Options::default())?;
     let keys = "hedging_policy: {max_attempts: 4, hedging_delay: 10m, non_fatal_status_codes: [UNAVAILABLE]}";
     let gateway = Config::new(&[doomed_address, other.address]).cluster(keys).start(2)?;
@@ -42,7 +29,7 @@ async fn no_call_fails_when_one_of_two_backends_is_killed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_call_waits_when_one_of_two_backends_stands_still() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (frozen, frozen_address) = start_backend(&folder.path().join("calls"))?;
+    let (frozen, frozen_address) = echo_process(0, &folder.path().join("calls"))?;
     let other = Backend::start(Options::default())?;
     let keys = "hedging_policy: {max_attempts: 2, hedging_delay: 100ms}";
     let gateway = Config::new(&[frozen_address, other.address]).cluster(keys).start(2)?;
