@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::config::plan::Plan;
+use crate::listener::Admission;
+use crate::memory::Memory;
 use crate::worker::Handle;
 
 /// What the admin listener and the drain look at.
@@ -30,6 +32,9 @@ pub(crate) struct State {
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) workers: Arc<Vec<Handle>>,
     pub(crate) draining: AtomicBool,
+    /// One for each listener.
+    pub(crate) admissions: Vec<Arc<Admission>>,
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 impl State {

@@ -4,6 +4,7 @@ mod body;
 mod client;
 pub(crate) mod deadline;
 mod exchange;
+mod forwarded;
 mod hedging;
 mod held;
 mod inspect;
@@ -17,6 +18,7 @@ mod replay;
 mod request;
 mod retry;
 mod timers;
+mod trailers;
 mod watch;
 
 use std::future::poll_fn;
@@ -34,6 +36,7 @@ use crate::cluster::Cluster;
 use crate::cluster::balance::Question;
 use crate::config::plan::CallPolicy;
 use crate::local::{Listener, Local, RouteTarget};
+use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::status;
 use crate::upstream::{Begun, Lease, Shed, Unavailable};
@@ -77,13 +80,20 @@ pub(crate) fn take_on(
     mut client: Client,
 ) -> Option<Serving> {
     let arrived = Instant::now();
-    let (mut head, stream) = request.into_parts();
-    let refusal = request::admit(&head, listener.plan.http2.max_header_list_size).err();
+    let (mut head, mut stream) = request.into_parts();
+    let refusal = request::admit(&head, &listener.plan.http2).err();
+    forwarded::apply(listener.plan.forwarding_headers, client.peer().ip(), &mut head.headers);
     let deadline = deadline::read(&head.headers, arrived);
     client.identify(&mut head.headers);
     let mut record = Record::new(local, listener, &client, head.uri, head.headers, arrived);
     if let Some(refusal) = refusal {
         refuse(&mut record, &mut client, refusal);
+        return None;
+    }
+    if local.memory.as_ref().is_some_and(|memory| memory.is_short()) {
+        local.metrics.calls_without_memory[listener.index].add(1);
+        let status = Status::new(Code::ResourceExhausted, "the gateway is short of memory (memory_limit)");
+        reply_after(&mut record, &mut client, &status, Ending::Gateway, Some(memory::PUSHBACK));
         return None;
     }
     let Some(route) = listener.router.find(record.call.method(), &record.call.metadata).cloned() else {
@@ -99,6 +109,11 @@ pub(crate) fn take_on(
         Some(methods) => methods.deadline(record.call.method(), arrived, deadline),
     };
     record.routed(route.clone());
+    if let Some(left) = client.left_at_once() {
+        let interrupt = Interrupt::Left(left).told_by(&mut stream);
+        record.end_with(interrupt.status().code, interrupt.ending(), &interrupt.status().message);
+        return None;
+    }
     Some(Serving { local: local.clone(), route, record, stream, client, deadline })
 }
 

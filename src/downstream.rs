@@ -1,6 +1,9 @@
 //! The server side of HTTP/2: a connection from a client, and the streams that appear on it.
 
+mod abuse;
+mod budget;
 mod greeting;
+mod half_open;
 mod policing;
 mod proxy_protocol;
 mod secure;
@@ -25,7 +28,9 @@ use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
 use crate::local::{Listener, Local};
 
+pub(crate) use abuse::Abuse;
 use greeting::{Greeting, TO_HTTP1};
+use half_open::HalfOpen;
 use policing::Policing;
 use socket::Socket;
 
@@ -36,9 +41,8 @@ const REMEMBERED_RESETS: usize = 1024;
 /// times above the configured one, so that a list between the two gets an answer in gRPC.
 const OVERSIZE: u32 = 4;
 
-/// How long a client may take from its connection to its SETTINGS (RFC 9113 3.4). Three lost packets in a row cost one
-/// seven seconds; whoever needs longer holds a descriptor for nothing, as a scanner does or an attacker (Slowloris).
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// And no lower than this, in bytes: a connection has one list at a time that is not a call yet.
+const OVERSIZE_AT_LEAST: u32 = 1 << 20;
 
 /// How long a connection without streams may take to answer the PING of its GOAWAY, or to send its preface, during a
 /// drain: many round trips.
@@ -70,8 +74,18 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
         Ok(mut connection) => {
             let peer = connection.shared.peer;
             match poll_fn(|cx| connection.poll(&drain, cx)).await {
-                Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
-                Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
+                Err(End::Abused(abuse)) => {
+                    metrics.abusive(index, abuse).add(1);
+                    tracing::warn!(listener = %name, %peer, why = abuse.words(), "connection closed");
+                }
+                Err(error) => {
+                    if let End::Http2(error) = &error
+                        && let Some(abuse) = Abuse::told_by(error)
+                    {
+                        metrics.abusive(index, abuse).add(1);
+                    }
+                    tracing::debug!(listener = %name, %peer, %error, "connection ended");
+                }
                 Ok(()) => {}
             }
         }
@@ -82,7 +96,12 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
             }
         }
         Err(End::Unopened(failed)) => secure::failed(&local, &listener, peer, &failed),
-        Err(error) => tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about"),
+        Err(error) => {
+            if let End::Abused(abuse) = error {
+                metrics.abusive(index, abuse).add(1);
+            }
+            tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about");
+        }
     }
     metrics.downstream_connections[index].sub(1);
 }
@@ -99,7 +118,7 @@ async fn accept(
     let policing = Rc::new(Policing::new(&listener.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
-    let mut limit = Box::pin(sleep(HANDSHAKE));
+    let mut limit = Box::pin(sleep(listener.plan.http2.header_timeout));
     let mut draining = false;
     let shaken = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
@@ -120,7 +139,8 @@ async fn accept(
             let goodbye = limit.deadline().min(Instant::now() + GOODBYE);
             limit.as_mut().reset(goodbye);
         }
-        limit.as_mut().poll(cx).map(|()| Err(End::Silent))
+        let silent = if draining { End::Left } else { End::Abused(Abuse::SlowPreface) };
+        limit.as_mut().poll(cx).map(|()| Err(silent))
     })
     .await;
     if let Err(End::Foreign(greeting)) = shaken {
@@ -142,11 +162,11 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
         .initial_window_size(http2.stream_window)
         .initial_connection_window_size(http2.connection_window)
         .data_frame_budget(FRAME_BUDGET.max(http2.connection_window as usize / 2))
-        .max_header_list_size(http2.max_header_list_size.saturating_mul(OVERSIZE))
+        .max_header_list_size(http2.max_header_list_size.saturating_mul(OVERSIZE).max(OVERSIZE_AT_LEAST))
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole
         // life of a connection and would end an honest one.
-        .max_pending_accept_reset_streams(policing::BURST as usize)
+        .max_pending_accept_reset_streams(Abuse::Resets.allowance().burst as usize)
         .max_local_error_reset_streams(None);
     builder
 }
@@ -158,7 +178,7 @@ impl Connection {
             self.say_goodbye();
         }
         let driven = self.accept_calls(cx);
-        let policed = self.police();
+        let policed = self.police(cx);
         if let Poll::Ready(Err(error)) = self.cork.poll_uncork(cx) {
             return Poll::Ready(Err(error.into()));
         }
@@ -167,7 +187,7 @@ impl Connection {
             return driven.map_err(End::Http2);
         }
         if self.timers.is_silent(self.cork.meter.has_settings(), cx) {
-            return Poll::Ready(Err(End::Silent));
+            return Poll::Ready(Err(if self.draining { End::Left } else { End::Abused(Abuse::SlowPreface) }));
         }
         let busy = self.shared.open() > 0 || self.h2.has_streams();
         if self.timers.is_idle(busy, cx) {
@@ -191,7 +211,7 @@ impl Connection {
         loop {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
-                    let client = Client::new(self.shared.clone(), respond);
+                    let client = Client::new(self.shared.clone(), respond, self.cork.meter.resets_came());
                     if let Some(serving) = guard(|| call::take_on(&self.local, &self.listener, request, client)) {
                         // Boxed: the runtime moves a task's future about, and an aligned block that large is dear.
                         tokio::task::spawn_local(Box::pin(serving.run()));
@@ -204,11 +224,12 @@ impl Connection {
     }
 
     /// Judges the frames of this turn. A connection that must end is told why, in the turn's last frame.
-    fn police(&mut self) -> Result<(), End> {
-        let Some(verdict) = self.cork.meter.verdict(self.shared.open()) else { return Ok(()) };
-        self.cork.push_frame(&self.cork.meter.go_away(verdict));
-        self.local.metrics.abusive_connections[self.listener.index].add(1);
-        Err(End::Policed(verdict.words()))
+    fn police(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let slow = self.timers.half_open.is_over(self.cork.half_open(), cx);
+        let slow = slow.then_some(Abuse::SlowFrame);
+        let Some(abuse) = slow.or_else(|| self.cork.meter.verdict(self.shared.open())) else { return Ok(()) };
+        self.cork.push_frame(&self.cork.meter.go_away(abuse));
+        Err(End::Abused(abuse))
     }
 }
 
@@ -237,12 +258,12 @@ enum End {
     Unopened(#[from] secure::Failed),
     #[error("{0}")]
     Tcp(#[from] io::Error),
-    #[error("{0}")]
-    Policed(&'static str),
+    #[error("{}", .0.words())]
+    Abused(Abuse),
     #[error("the client speaks {}", .0.name())]
     Foreign(Greeting),
-    #[error("no HTTP/2 preface with SETTINGS came in time")]
-    Silent,
+    #[error("the client did not speak before the drain")]
+    Left,
 }
 
 /// The timers of a connection, each there only while it is needed.
@@ -252,6 +273,7 @@ struct Timers {
     age: Option<Pin<Box<Sleep>>>,
     idle: Option<Box<Idle>>,
     left_over: Option<Pin<Box<Sleep>>>,
+    half_open: HalfOpen,
 }
 
 /// `idle_timeout` of a connection.
@@ -269,6 +291,7 @@ impl Timers {
             age: plan.max_connection_age.map(|age| Box::pin(sleep(chance::about(age)))),
             idle: plan.idle_timeout.map(Idle::new).map(Box::new),
             left_over: None,
+            half_open: HalfOpen::new(plan.http2.header_timeout),
         }
     }
 
@@ -347,7 +370,7 @@ mod tests {
         let mut connection = handshake.await.expect("a client");
         let mut calls = 0;
         while let Some(Ok((_, respond))) = connection.accept().await {
-            let mut client = Client::new(shared.clone(), respond);
+            let mut client = Client::new(shared.clone(), respond, false);
             calls += 1;
             guard(move || {
                 assert!(calls > 1, "a bug");

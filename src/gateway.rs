@@ -15,8 +15,9 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, State};
 use crate::cluster::{Cluster, dns, outlier, slow_start};
 use crate::config::plan::Plan;
-use crate::listener;
+use crate::listener::{self, Admission};
 use crate::local::Parts;
+use crate::memory::Memory;
 use crate::tls;
 use crate::worker::{Command, Handle};
 
@@ -96,14 +97,26 @@ impl Gateway {
         let mut control = JoinSet::new();
         let clusters = start_clusters(&plan, workers, &mut control).await;
         let sender = access_log.as_ref().map(AccessLog::sender);
-        let parts = Parts { plan: plan.clone(), clusters: clusters.clone(), access_log: sender };
+        let memory = plan.memory_limit.map(|limit| Arc::new(Memory::new(limit)));
+        let parts =
+            Parts { plan: plan.clone(), clusters: clusters.clone(), access_log: sender, memory: memory.clone() };
         let handles = (0..workers).map(|index| Handle::start(index, parts.clone())).collect::<io::Result<Vec<_>>>();
         let handles = Arc::new(handles.map_err(StartError::Worker)?);
         for cluster in &clusters {
             cluster.retries.watch(handles.iter().map(|worker| worker.metrics.clone()));
         }
 
-        let state = Arc::new(State { plan, clusters, workers: handles.clone(), draining: AtomicBool::new(false) });
+        if let Some(memory) = &memory {
+            control.spawn(memory.clone().watch(handles.clone()));
+        }
+        let admissions: Vec<_> = plan
+            .listeners
+            .iter()
+            .map(|listener| Arc::new(Admission::new(&listener.admission, memory.clone())))
+            .collect();
+        let draining = AtomicBool::new(false);
+        let workers = handles.clone();
+        let state = Arc::new(State { plan, clusters, workers, draining, admissions: admissions.clone(), memory });
         let admin = admin_socket.as_ref().map(|(_, address)| *address);
         let metrics = metrics_socket.as_ref().map(|(_, address)| *address);
         for (socket, pages) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
@@ -113,8 +126,8 @@ impl Gateway {
         }
         tls::follow_files(&state.plan, &mut control);
         let (mut acceptors, mut listeners) = (JoinSet::new(), Vec::new());
-        for (index, (name, socket, address)) in sockets.into_iter().enumerate() {
-            acceptors.spawn(listener::accept(index, name.clone(), socket, handles.clone()));
+        for ((index, (name, socket, address)), admission) in sockets.into_iter().enumerate().zip(admissions) {
+            acceptors.spawn(listener::accept(index, name.clone(), socket, admission, handles.clone()));
             listeners.push((name, address));
         }
         Ok(Gateway { state, acceptors, control, access_log, listeners, admin, metrics })
@@ -403,7 +416,8 @@ static_resources:
         let socket = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
         let peer = socket.peer_addr().expect("its peer");
         socket.set_nonblocking(true).expect("a socket");
-        worker.serve(99, socket, peer);
+        let place = Arc::new(Admission::new(&Default::default(), None)).admit(peer.ip()).expect("a place");
+        worker.serve(99, socket, peer, place);
         while worker.is_alive() {
             sleep(DRAIN_LOOK).await;
         }

@@ -113,6 +113,12 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         self.inner.borrow().incoming.first_bytes()
     }
 
+    /// The number of the frame other than DATA, or of the header block, that the peer has begun and not ended, and whether
+    /// it is the peer that keeps us waiting.
+    pub(crate) fn half_open(&self) -> Option<(u32, bool)> {
+        self.inner.borrow().incoming.half_open()
+    }
+
     /// Adds a whole frame of our own behind what h2 has written in this turn. False when h2 is in the middle of a frame,
     /// where it would be taken for a part of that.
     pub(crate) fn push_frame(&self, frame: &[u8]) -> bool {

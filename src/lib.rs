@@ -20,6 +20,7 @@ pub mod gateway;
 mod io;
 mod listener;
 mod local;
+mod memory;
 mod metrics;
 pub mod registry;
 mod route;

@@ -11,6 +11,7 @@ use crate::chain::Chain;
 use crate::cluster::Cluster;
 use crate::config::plan::{self, CallPolicy, MethodConfig, Plan, ServiceConfig};
 use crate::drain::Signal;
+use crate::memory::Memory;
 use crate::metrics::WorkerMetrics;
 use crate::route::Router;
 use crate::upstream::Upstream;
@@ -24,6 +25,7 @@ pub(crate) struct Local {
     /// Raised when the drain's time is over.
     pub(crate) cut: Rc<Signal>,
     pub(crate) listeners: Vec<Rc<Listener>>,
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 /// A listener, as one worker serves it.
@@ -60,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) plan: Arc<Plan>,
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) access_log: Option<Sender>,
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 impl Local {
@@ -82,7 +85,7 @@ impl Local {
             .collect();
         let (drain, cut) = (RefCell::default(), Rc::default());
         let access_log = parts.access_log.as_ref().map(Sender::appender);
-        Local { metrics, access_log, drain, cut, listeners }
+        Local { metrics, access_log, drain, cut, listeners, memory: parts.memory }
     }
 }
 

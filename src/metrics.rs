@@ -8,6 +8,7 @@ use weir_filter::Code;
 
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
+use crate::downstream::Abuse;
 use crate::tls::{Cause, Reason};
 use crate::upstream::Move;
 
@@ -99,8 +100,10 @@ pub(crate) struct WorkerMetrics {
     pub(crate) downstream_connections: Vec<Cell>,
     /// Connections to backends, for each cluster.
     pub(crate) upstream_connections: Vec<Cell>,
-    /// Connections closed because the client sent too many resets, pings or empty frames, for each listener.
-    pub(crate) abusive_connections: Vec<Cell>,
+    /// Connections closed because of what the client did: for each listener, one for each of [`Abuse::ALL`].
+    abusive_connections: Vec<Cell>,
+    /// Calls that were refused because the process was short of memory, for each listener.
+    pub(crate) calls_without_memory: Vec<Cell>,
     /// Connections that spoke something else than HTTP/2 without TLS: for each listener, one for each of [`FOREIGN`].
     foreign_connections: Vec<Cell>,
     /// Connections of sources that should begin with the PROXY protocol and did not, for each listener.
@@ -178,7 +181,8 @@ impl WorkerMetrics {
             in_flight: cells(clusters + 1),
             downstream_connections: cells(listeners),
             upstream_connections: cells(clusters),
-            abusive_connections: cells(listeners),
+            abusive_connections: cells(listeners * Abuse::ALL.len()),
+            calls_without_memory: cells(listeners),
             foreign_connections: cells(listeners * FOREIGN.len()),
             proxy_protocol_failures: cells(listeners),
             tls_handshakes: cells(listeners * HANDSHAKES.len()),
@@ -222,6 +226,11 @@ impl WorkerMetrics {
         let cell = self.foreign_connections(listener, at);
         cell.add(1);
         cell.get() == 1
+    }
+
+    /// The counter of a listener's connections that were closed for this reason.
+    pub(crate) fn abusive(&self, listener: usize, abuse: Abuse) -> &Cell {
+        &self.abusive_connections[listener * Abuse::ALL.len() + abuse as usize]
     }
 
     /// The counter of connections of one kind of [`FOREIGN`].

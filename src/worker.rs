@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::downstream;
+use crate::listener::Place;
 use crate::local::{Local, Parts};
 use crate::metrics::WorkerMetrics;
 
@@ -34,6 +35,7 @@ pub(crate) struct Accepted {
     pub(crate) listener: usize,
     pub(crate) socket: net::TcpStream,
     pub(crate) peer: SocketAddr,
+    place: Place,
     count: Counted,
 }
 
@@ -90,11 +92,11 @@ impl Handle {
     }
 
     /// Hands a connection over.
-    pub(crate) fn serve(&self, listener: usize, socket: net::TcpStream, peer: SocketAddr) {
+    pub(crate) fn serve(&self, listener: usize, socket: net::TcpStream, peer: SocketAddr, place: Place) {
         // Counted here and not by the worker: the next connection may come before the worker has looked.
         self.connections.fetch_add(1, Ordering::Relaxed);
         let count = Counted(self.connections.clone());
-        self.tell(Command::Serve(Accepted { listener, socket, peer, count }));
+        self.tell(Command::Serve(Accepted { listener, socket, peer, place, count }));
     }
 
     /// Calls in flight and connections, in the order in which they weigh.
@@ -143,7 +145,7 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
 }
 
 fn serve(local: Rc<Local>, accepted: Accepted) {
-    let Accepted { listener, socket, peer, count } = accepted;
+    let Accepted { listener, socket, peer, place, count } = accepted;
     let socket = match TcpStream::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
@@ -151,6 +153,6 @@ fn serve(local: Rc<Local>, accepted: Accepted) {
     let listener = local.listeners[listener].clone();
     tokio::task::spawn_local(async move {
         downstream::serve(local, listener, socket, peer).await;
-        drop(count);
+        drop((place, count));
     });
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+pub mod attacker;
 pub mod backend;
 pub mod bare;
 pub mod client;

@@ -42,6 +42,7 @@ async fn after_a_call() -> Result<Gateway> {
         .cluster_of("named", "type: StrictDNS", ["{socket_address: {address: localhost, port: 1}}".to_owned()])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
+        .root("memory_limit: 1GiB")
         .root("access_log: {path: /dev/stdout}");
     let gateway = setup.start(1)?;
     let client = Client::connect(gateway.listener("grpc")?).await?;

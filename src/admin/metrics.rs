@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod hedges;
+mod limits;
 mod tls;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -30,7 +31,11 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         bytes(state),
         in_flight(state),
         downstream_connections(state),
-        abusive_connections(state),
+        limits::abusive_connections(state),
+        limits::refused_connections(state),
+        limits::calls_without_memory(state),
+        limits::memory(state),
+        limits::memory_limit(state),
         foreign_connections(state),
         proxy_protocol_failures(state),
         tls::handshakes(state),
@@ -177,13 +182,6 @@ fn downstream_connections(state: &State) -> MetricFamily {
     let help = "Open connections from clients.";
     by_listener(state, "weir_downstream_connections", help, MetricType::GAUGE, |metrics, index| {
         &metrics.downstream_connections[index]
-    })
-}
-
-fn abusive_connections(state: &State) -> MetricFamily {
-    let help = "Connections closed because of too many pings, resets or empty frames.";
-    by_listener(state, "weir_abusive_connections_total", help, MetricType::COUNTER, |metrics, index| {
-        &metrics.abusive_connections[index]
     })
 }
 

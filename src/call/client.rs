@@ -60,14 +60,16 @@ pub(crate) struct Client {
     respond: SendResponse<Queued>,
     stream: Option<SendStream<Queued>>,
     queue: Rc<Queue>,
+    /// Streams were reset in the turn in which this one appeared.
+    may_have_left: bool,
     /// The connection's clean turns when the head was handed to h2.
     head_turn: u64,
 }
 
 impl Client {
-    pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>) -> Client {
+    pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>, may_have_left: bool) -> Client {
         shared.open.set(shared.open.get() + 1);
-        Client { shared, respond, stream: None, queue: Rc::default(), head_turn: 0 }
+        Client { shared, respond, stream: None, queue: Rc::default(), may_have_left, head_turn: 0 }
     }
 
     /// The address that the client's connection came from.
@@ -86,6 +88,18 @@ impl Client {
             None => {}
             Some((header, Some(value))) => drop(metadata.insert(header, value.clone())),
             Some((header, None)) => drop(metadata.remove(header)),
+        }
+    }
+
+    /// How the client has left in the turn in which it came: a flood of such calls is not handed on to a backend, which would
+    /// punish the connection that the calls of others share.
+    pub(crate) fn left_at_once(&mut self) -> Option<Left> {
+        if !self.may_have_left {
+            return None;
+        }
+        match self.poll_left(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(left) => Some(left),
+            Poll::Pending => None,
         }
     }
 

@@ -107,6 +107,7 @@ fn root(plan: &Plan) -> Value {
     ]);
     map([
         ("node", node(&plan.node)),
+        ("memory_limit", plan.memory_limit.and_then(bytes)),
         ("workers", plan.workers.and_then(|workers| some(workers.get()))),
         ("log", Some(map([("level", some(plan.log_level.as_deref().unwrap_or("info")))]))),
         ("admin", plan.admin.map(|address| map([("address", socket(address))]))),
@@ -126,11 +127,22 @@ fn node(node: &Node) -> Option<Value> {
 }
 
 fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
+    // At an edge what is not written has a default.
+    let never_too = |limit: Option<std::time::Duration>| match limit {
+        None if !listener.edge => None,
+        limit => time(limit.unwrap_or_default()),
+    };
+    let count = |limit: Option<usize>| some(limit.unwrap_or(0));
     let config = map([
         ("max_receive_message_size", listener.max_receive_message_size.and_then(|size| bytes(size as u64))),
         ("max_send_message_size", listener.max_send_message_size.and_then(|size| bytes(size as u64))),
-        ("idle_timeout", listener.idle_timeout.and_then(time)),
-        ("max_connection_age", listener.max_connection_age.and_then(time)),
+        ("max_connections", count(listener.admission.max_connections)),
+        ("max_connections_per_source", count(listener.admission.max_connections_per_source)),
+        // Each route says its own.
+        ("stream_idle_timeout", time(std::time::Duration::ZERO)),
+        ("forwarding_headers", some(listener.forwarding_headers.name())),
+        ("idle_timeout", never_too(listener.idle_timeout)),
+        ("max_connection_age", never_too(listener.max_connection_age)),
         ("enable_tls", listener.tls.as_ref().and_then(|_| some(true))),
         ("tls", listener.tls.as_ref().map(tls::listener)),
         ("proxy_protocol", proxy_protocol(&listener.proxy_protocol)),
@@ -147,6 +159,7 @@ fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
         ("address", socket(listener.address)),
         ("filter_chains", Some(map([("filters", Some(Value::Sequence(vec![manager])))]))),
         ("config", Some(config)),
+        ("edge", some(listener.edge)),
     ])
 }
 
@@ -161,6 +174,8 @@ fn downstream(http2: &DownstreamHttp2) -> Value {
         ("stream_window", bytes(http2.stream_window)),
         ("connection_window", bytes(http2.connection_window)),
         ("max_header_list_size", bytes(http2.max_header_list_size)),
+        ("max_header_count", some(http2.max_header_count)),
+        ("header_timeout", time(http2.header_timeout)),
         ("keepalive_min_time", time(http2.keepalive_min_time)),
         ("keepalive_permit_without_calls", some(http2.keepalive_permit_without_calls)),
     ])

@@ -3,6 +3,7 @@
 //! A plan is immutable and never half right. Names are resolved (a route holds the index of its cluster), defaults are
 //! filled in, and filters are built.
 
+mod admission;
 mod balance;
 mod breaker;
 mod dns;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use weir_filter::Filter;
 
+pub use admission::{Admission, ForwardingHeaders};
 pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, SubsetFallback};
 pub use breaker::{Budget, CircuitBreakers};
 pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
@@ -37,6 +39,8 @@ pub use tls::{ClientAuth, ClientCertField, ForwardClientCert, ListenerTls, Tls};
 pub struct Plan {
     /// Worker threads; `None` means one for each CPU that the process may use.
     pub workers: Option<NonZeroUsize>,
+    /// What the process may hold in memory before it takes on nothing new, in bytes; `None` is no limit.
+    pub memory_limit: Option<u64>,
     /// The log filter that the file asks for.
     pub log_level: Option<String>,
     /// Where the admin listener binds; `None` means there is none.
@@ -117,6 +121,12 @@ pub struct Listener {
     pub max_receive_message_size: Option<usize>,
     /// The largest single message to a client, in bytes; `None` is unlimited.
     pub max_send_message_size: Option<usize>,
+    /// Strangers come here. What follows from it stands in the other fields.
+    pub edge: bool,
+    /// Which connections it takes.
+    pub admission: Admission,
+    /// What is believed of a request's way.
+    pub forwarding_headers: ForwardingHeaders,
     /// Closes a connection that has had no stream for this long; `None` is never.
     pub idle_timeout: Option<Duration>,
     /// Sends GOAWAY to a connection of this age, with up to 10 % of jitter; `None` is never.
@@ -155,6 +165,10 @@ pub struct DownstreamHttp2 {
     pub connection_window: u32,
     /// The largest request header list, in bytes as RFC 9113 6.5.2 counts them.
     pub max_header_list_size: u32,
+    /// How many fields a request's header list may have.
+    pub max_header_count: u32,
+    /// How long a client may take to its preface with SETTINGS, and over one header block or frame that is not DATA.
+    pub header_timeout: Duration,
     /// A client may not send keepalive pings more often than this (gRFC A8).
     pub keepalive_min_time: Duration,
     /// A client may send keepalive pings while it has no call (gRFC A8).

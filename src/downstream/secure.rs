@@ -9,9 +9,9 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use super::GOODBYE;
 use super::proxy_protocol::{self, NoHeader};
 use super::socket::Socket;
-use super::{GOODBYE, HANDSHAKE};
 use crate::call::Forwarded;
 use crate::config::plan::{self, ListenerTls};
 use crate::drain::Listening;
@@ -72,7 +72,7 @@ async fn in_time(
     drain: &Listening,
     opening: impl Future<Output = Result<Opened, Failed>>,
 ) -> Result<Opened, Failed> {
-    let within = plan.tls.as_ref().map_or(HANDSHAKE, |tls| tls.handshake_timeout);
+    let within = plan.tls.as_ref().map_or(plan.http2.header_timeout, |tls| tls.handshake_timeout);
     let mut opening = pin!(opening);
     let mut limit = pin!(sleep(within));
     let mut draining = false;

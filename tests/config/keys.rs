@@ -124,6 +124,8 @@ fn walk<'v>(mut at: &'v mut Value, path: &str) -> Option<&'v mut Value> {
 fn sample(key: &Key) -> Value {
     let text = match key.path.rsplit('.').next().unwrap() {
         "protocol_type" => "HTTP2x",
+        "forwarding_headers" => "REMOVE",
+        "memory_limit" => "77MiB",
         "lb_policy" => "LeastRequest",
         "type" => "LogicalDns",
         "protocol" => "tcp",

@@ -86,7 +86,7 @@ impl Checker<'_, '_> {
             call: limit(action.timeout.as_ref()),
             stream: limit(action.max_stream_duration.as_ref()),
             age: limit(action.max_stream_age.as_ref()),
-            idle: limit(action.idle_timeout.as_ref()),
+            idle: self.never_or(action.idle_timeout.as_ref(), self.stream_idle),
         };
         let shortest = [timeouts.call, timeouts.stream].into_iter().flatten().min();
         if timeouts.call.is_some() && timeouts.call <= timeouts.stream {

@@ -101,6 +101,8 @@ macro_rules! words {
 words! {
     /// What a listener speaks.
     ProtocolType ["GRPC", "grpc", "HTTP2", "http2"];
+    /// What happens to what a request says about its way.
+    ForwardingHeaders ["PASS", "REMOVE", "REPLACE"];
     /// How a cluster's endpoints are found.
     DiscoveryType ["Static", "StrictDNS", "LogicalDns"];
     /// Who looks names up.
