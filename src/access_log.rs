@@ -28,6 +28,7 @@ const LAST_LINES: Duration = Duration::from_secs(3);
 /// The writer's thread and the way to it.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
+    queues: Arc<Queues>,
     sender: Sender,
     writer: JoinHandle<()>,
     /// Disconnected when the writer has ended.
@@ -41,24 +42,24 @@ impl AccessLog {
     ///
     /// When the file cannot be opened for writing.
     pub(crate) fn open(path: &Path) -> io::Result<AccessLog> {
-        let out: Box<dyn Write + Send> = match path.to_str() {
-            // Opened by path, a stdout that is a socket or a closed terminal's would fail.
-            Some("/dev/stdout") => Box::new(io::stdout()),
-            Some("/dev/stderr") => Box::new(io::stderr()),
-            _ => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
-        };
-        AccessLog::start(out)
+        AccessLog::start(open(path)?)
+    }
+
+    /// Goes on in this file, which may be a new one under the old name: what was appended before is in the old one.
+    pub(crate) fn go_on_in(&self, out: Box<dyn Write + Send>) {
+        self.queues.go_on_in(out);
     }
 
     fn start(out: Box<dyn Write + Send>) -> io::Result<AccessLog> {
         let queues = Arc::new(Queues::default());
         let sender = Sender::new(queues.clone());
         let (ending, ended) = sync_channel(0);
+        let for_writer = queues.clone();
         let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            write(&queues, Output::new(out));
+            write(&for_writer, Output::new(out));
             drop(ending);
         })?;
-        Ok(AccessLog { sender, writer, ended })
+        Ok(AccessLog { queues, sender, writer, ended })
     }
 
     /// What workers get their end from.
@@ -81,6 +82,20 @@ impl AccessLog {
     }
 }
 
+/// Opens a file for appending.
+///
+/// # Errors
+///
+/// When it cannot be opened for writing.
+pub(crate) fn open(path: &Path) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match path.to_str() {
+        // Opened by path, a stdout that is a socket or a closed terminal's would fail.
+        Some("/dev/stdout") => Box::new(io::stdout()),
+        Some("/dev/stderr") => Box::new(io::stderr()),
+        _ => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    })
+}
+
 /// Writes until nobody is left to append. While there are lines it rests between two looks, so that what comes meanwhile
 /// is written at once; otherwise it sleeps.
 fn write(queues: &Queues, mut output: Output) {
@@ -88,12 +103,17 @@ fn write(queues: &Queues, mut output: Output) {
     let mut is_end = false;
     loop {
         let mut wrote = false;
+        // Looked for before the lines: those that were appended earlier are written to the old file, or after it.
+        let next = queues.next_file();
         for index in 0.. {
             if !queues.take(index, &mut lines) {
                 break;
             }
             wrote |= !lines.is_empty();
             output.write(&lines);
+        }
+        if let Some(out) = next {
+            output.go_on_in(out);
         }
         if is_end {
             return;

@@ -2,12 +2,14 @@
 //! call.
 
 mod clusters;
+mod config;
 mod metrics;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -23,18 +25,23 @@ use crate::cluster::Cluster;
 use crate::config::plan::Plan;
 use crate::listener::Admission;
 use crate::memory::Memory;
+use crate::metrics::Places;
 use crate::worker::Handle;
+pub(crate) use config::ConfigStatus;
+pub use config::{ReloadRequest, ReloadRequests};
 
-/// What the admin listener and the drain look at.
-#[derive(Debug)]
+/// What the admin listener and the drain look at, as it is from one reload to the next.
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) plan: Arc<Plan>,
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) workers: Arc<Vec<Handle>>,
-    pub(crate) draining: AtomicBool,
+    pub(crate) draining: Arc<AtomicBool>,
     /// One for each listener.
     pub(crate) admissions: Vec<Arc<Admission>>,
     pub(crate) memory: Option<Arc<Memory>>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) config: Arc<ConfigStatus>,
 }
 
 impl State {
@@ -52,7 +59,7 @@ pub(crate) enum Pages {
 }
 
 /// Serves for as long as this is polled; its connections end with it.
-pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<State>) {
+pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<ArcSwap<State>>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -70,8 +77,8 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<State>
         let state = state.clone();
         connections.spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&request, pages, &state);
-                async move { Ok::<_, Infallible>(answer) }
+                let state = state.load_full();
+                async move { Ok::<_, Infallible>(answer(&request, pages, &state).await) }
             });
             if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await {
                 tracing::debug!(%error, "an admin connection ended");
@@ -80,8 +87,11 @@ pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<State>
     }
 }
 
-fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    if path == "/reload" && pages == Pages::All {
+        return reload(request, state).await;
+    }
     let known =
         path == "/metrics" || pages == Pages::All && matches!(path, "/" | "/ready" | "/live" | "/clusters" | "/config");
     if !known {
@@ -114,6 +124,17 @@ fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Response<
     }
 }
 
+/// Only a POST does something, and says what.
+async fn reload(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    if request.method() != Method::POST {
+        let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, "POST only\n".into());
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return refusal;
+    }
+    let (status, text) = state.config.reload().await;
+    page(status, TEXT, text)
+}
+
 /// What `/` says. Each line begins with a path, for whoever reads it with a program.
 const INDEX: &str = "\
 /metrics   Prometheus
@@ -121,6 +142,7 @@ const INDEX: &str = "\
 /live      200 while the process answers
 /clusters  endpoints and their health, JSON
 /config    what runs, YAML
+/reload    POST reads the file again
 ";
 
 const TEXT: &str = "text/plain; charset=utf-8";

@@ -35,7 +35,7 @@ use weir_filter::{Code, Direction, Ending, Status};
 use crate::cluster::Cluster;
 use crate::cluster::balance::Question;
 use crate::config::plan::CallPolicy;
-use crate::local::{Listener, Local, RouteTarget};
+use crate::local::{Local, RouteTarget, Served};
 use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::status;
@@ -75,7 +75,7 @@ pub(crate) struct Serving {
 /// Takes a stream of a client on. `None` when it has been answered already: it was no gRPC call, or had no route.
 pub(crate) fn take_on(
     local: &Rc<Local>,
-    listener: &Rc<Listener>,
+    listener: &Rc<Served>,
     request: Request<RecvStream>,
     mut client: Client,
 ) -> Option<Serving> {
@@ -126,7 +126,7 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, local.cut.listen());
+            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, record.listener.cut.listen());
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {

@@ -3,6 +3,7 @@
 //! What was asked for goes to stdout, everything else to stderr. A flag beats the environment, which beats the file.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,9 +18,11 @@ mod check;
 mod command;
 mod completions;
 mod demo;
+mod diff;
 mod log;
 mod run;
 mod schema;
+mod watch;
 
 /// The configuration is wrong, or cannot be read.
 pub const EXIT_CONFIG: u8 = 1;
@@ -27,6 +30,8 @@ pub const EXIT_CONFIG: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// Weir could not start: a port is taken, a permission is missing.
 pub const EXIT_START: u8 = 3;
+/// Two configurations differ.
+pub const EXIT_DIFFERS: u8 = 5;
 /// The drain ended with calls cut.
 pub const EXIT_CUT: u8 = 4;
 
@@ -44,6 +49,8 @@ enum Command {
     Run(RunArgs),
     /// Check a configuration as `run` would, and bind nothing.
     Check(CheckArgs),
+    /// Say what a reload of another configuration would change, and what that would cost.
+    Diff(DiffArgs),
     /// Print the JSON Schema of a configuration.
     Schema,
     /// Serve an example with a backend inside, and make calls through it.
@@ -68,6 +75,22 @@ pub struct RunArgs {
     /// the file says, else info.
     #[arg(long, value_name = "LEVEL", value_parser = config::log_filter)]
     pub log: Option<String>,
+    /// Look at the file once a second, and reload it when it has changed. SIGHUP does so at any time.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+struct DiffArgs {
+    /// The configuration that runs.
+    #[arg(value_name = "OLD")]
+    old: PathBuf,
+    /// The one that is to run.
+    #[arg(value_name = "NEW")]
+    new: PathBuf,
+    /// The admin address of the gateway that runs OLD, such as 127.0.0.1:9901: says how many connections are concerned.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -99,8 +122,9 @@ pub fn run(registry: Registry) -> ExitCode {
         }
     };
     match cli.command {
-        Command::Run(args) => start(&registry, args),
+        Command::Run(args) => start(registry, args),
         Command::Check(args) => check::check(&args.config, &registry),
+        Command::Diff(args) => diff::diff(&args, &registry),
         Command::Schema => schema::schema(&registry),
         Command::Demo(args) => demo::demo(&registry, &args),
         Command::Completions { shell } => completions::completions(shell),
@@ -108,14 +132,16 @@ pub fn run(registry: Registry) -> ExitCode {
 }
 
 /// Loads the plan, lets the arguments have their say, and serves.
-fn start(registry: &Registry, args: RunArgs) -> ExitCode {
-    match load(&args.config, registry) {
-        Ok(mut plan) => {
-            plan.workers = args.workers.or(plan.workers);
-            plan.log_level = args.log.clone().or(plan.log_level);
-            run::run(plan, args)
+fn start(registry: Registry, args: RunArgs) -> ExitCode {
+    // Looked at before it is loaded: what changes in between is noticed.
+    let watch = args.watch.then(|| watch::Watch::new(&args.config));
+    let source = run::Source { registry, args };
+    match source.load() {
+        Ok(plan) => run::run(plan, source, watch),
+        Err(errors) => {
+            print_errors(&errors);
+            ExitCode::from(EXIT_CONFIG)
         }
-        Err(code) => code,
     }
 }
 

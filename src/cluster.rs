@@ -8,6 +8,7 @@ mod endpoint;
 pub(crate) mod fixture;
 mod hashing;
 pub(crate) mod health;
+pub(crate) mod keeper;
 pub(crate) mod latency;
 pub(crate) mod levels;
 mod members;
@@ -16,7 +17,7 @@ pub(crate) mod retries;
 pub(crate) mod slow_start;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -25,7 +26,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use crate::config::plan::{self, Balance, Labels};
+use crate::config::plan::{self, Labels};
+use crate::metrics::Slot;
 use breaker::Breaker;
 pub(crate) use endpoint::Endpoint;
 use health::CheckCounts;
@@ -36,8 +38,9 @@ use retries::Retries;
 /// A cluster of the plan, and who is in it now.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// Its place in the plan.
+    /// The place of its counters.
     pub(crate) index: usize,
+    slot: Arc<Slot>,
     pub(crate) plan: plan::Cluster,
     /// What its retries share, whichever worker makes them.
     pub(crate) retries: Retries,
@@ -51,13 +54,14 @@ pub(crate) struct Cluster {
     /// Limits of what may be in use; `None` where there are none.
     pub(crate) breaker: Option<Breaker>,
     /// How health checks ended.
-    pub(crate) checks: CheckCounts,
+    pub(crate) checks: Arc<CheckCounts>,
     /// How its names are looked up.
-    pub(crate) dns: dns::Status,
+    pub(crate) dns: Arc<dns::Status>,
     /// What the ends of calls say about endpoints; `None` where nobody asks.
     pub(crate) outliers: Option<Outliers>,
     /// An endpoint has joined or come back that gets its share little by little.
     joined: Notify,
+    gone: AtomicBool,
 }
 
 /// An address that discovery has found, with what the file says about it.
@@ -76,10 +80,11 @@ pub(crate) struct Found {
 
 impl Cluster {
     /// A cluster without endpoints.
-    pub(crate) fn new(index: usize, plan: plan::Cluster, workers: usize) -> Cluster {
+    pub(crate) fn new(slot: Arc<Slot>, plan: plan::Cluster, workers: usize) -> Cluster {
         let members = Members::new(&plan, Vec::new(), Instant::now());
         Cluster {
-            index,
+            index: slot.index,
+            slot,
             breaker: plan.circuit_breakers.map(Breaker::new),
             retries: Retries::new(&plan),
             workers,
@@ -87,12 +92,38 @@ impl Cluster {
             version: AtomicU64::new(1),
             changing: Mutex::new(()),
             changed: Notify::new(),
-            checks: CheckCounts::default(),
-            dns: dns::Status::default(),
+            checks: Arc::default(),
+            dns: Arc::default(),
             outliers: plan.outlier_detection.clone().map(Outliers::new),
             joined: Notify::new(),
+            gone: AtomicBool::new(false),
             plan,
         }
+    }
+
+    /// The same cluster with another configuration, which its endpoints, their health and what is counted outlive. So do
+    /// connections, unless they would be made otherwise now.
+    pub(crate) fn succeed(plan: plan::Cluster, before: &Cluster) -> Cluster {
+        let mut cluster = Cluster::new(before.slot.clone(), plan, before.workers);
+        cluster.breaker = cluster.plan.circuit_breakers.map(|plan| Breaker::succeed(plan, before.breaker.as_ref()));
+        cluster.retries = Retries::succeed(&cluster.plan, &before.retries);
+        let outliers = cluster.plan.outlier_detection.clone();
+        cluster.outliers = outliers.map(|plan| Outliers::succeed(plan, before.outliers.as_ref()));
+        cluster.checks = before.checks.clone();
+        cluster.dns = before.dns.clone();
+        let endpoints = before.members().endpoints.iter().map(|endpoint| cluster.heir(before, endpoint)).collect();
+        cluster.members.store(Arc::new(Members::new(&cluster.plan, endpoints, Instant::now())));
+        cluster
+    }
+
+    /// An endpoint of another configuration, in this one.
+    fn heir(&self, before: &Cluster, endpoint: &Arc<Endpoint>) -> Arc<Endpoint> {
+        if self.plan.keeps_connections_of(&before.plan) {
+            return endpoint.clone();
+        }
+        let heir = self.endpoint(&endpoint.found());
+        heir.inherit(endpoint);
+        Arc::new(heir)
     }
 
     /// Changes with every change of [`Cluster::members`].
@@ -105,9 +136,14 @@ impl Cluster {
         self.changed.notified()
     }
 
+    /// No configuration has it any more.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
     /// True while this is one of its endpoints, by its address: with another weight it is another [`Endpoint`].
     pub(crate) fn has(&self, endpoint: &Endpoint) -> bool {
-        self.members.load().endpoints.iter().any(|one| one.is_at(endpoint))
+        !self.gone.load(Ordering::Relaxed) && self.members.load().endpoints.iter().any(|one| one.is_at(endpoint))
     }
 
     /// Who is in the cluster now.
@@ -141,11 +177,7 @@ impl Cluster {
     }
 
     fn endpoint(&self, found: &Found) -> Endpoint {
-        let decay = match self.plan.balance {
-            Balance::PeakEwma { decay_time } => Some(decay_time),
-            _ => None,
-        };
-        Endpoint::new(found.clone(), self.workers, self.outliers.is_some(), decay)
+        Endpoint::new(found.clone(), self.workers, self.outliers.is_some(), self.plan.balance.decay_time())
     }
 
     /// From now on an endpoint gets its share little by little, where the cluster says so.

@@ -12,6 +12,7 @@ use crate::registry::Registry;
 
 mod check;
 mod diagnostic;
+pub mod diff;
 mod dump;
 mod duration;
 mod env;

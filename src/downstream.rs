@@ -67,8 +67,8 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
     let metrics = local.metrics.clone();
     let index = listener.index;
     metrics.downstream_connections[index].add(1);
-    let drain = local.drain.borrow().listen();
-    let name = listener.plan.name.clone();
+    let drain = listener.drain.borrow().listen();
+    let name = listener.name();
     // Boxed, so that what only the handshake needs does not stay for as long as the connection.
     match Box::pin(accept(local.clone(), listener.clone(), socket, peer, &drain)).await {
         Ok(mut connection) => {
@@ -95,7 +95,7 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
                 tracing::warn!(listener = %name, %peer, protocol, "a client does not speak HTTP/2 without TLS");
             }
         }
-        Err(End::Unopened(failed)) => secure::failed(&local, &listener, peer, &failed),
+        Err(End::Unopened(failed)) => secure::failed(&local, &listener.served(), peer, &failed),
         Err(error) => {
             if let End::Abused(abuse) = error {
                 metrics.abusive(index, abuse).add(1);
@@ -114,11 +114,13 @@ async fn accept(
     peer: SocketAddr,
     drain: &Listening,
 ) -> Result<Box<Connection>, End> {
-    let secure::Opened { socket, session, peer } = secure::open(&local, &listener, socket, peer, drain).await?;
-    let policing = Rc::new(Policing::new(&listener.plan.http2));
+    // What a connection is made with holds until its end, whatever a reload says.
+    let served = listener.served();
+    let secure::Opened { socket, session, peer } = secure::open(&local, &served, socket, peer, drain).await?;
+    let policing = Rc::new(Policing::new(&served.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
-    let mut handshake = pin!(builder(&listener.plan.http2).handshake::<_, Queued>(corked));
-    let mut limit = Box::pin(sleep(listener.plan.http2.header_timeout));
+    let mut handshake = pin!(builder(&served.plan.http2).handshake::<_, Queued>(corked));
+    let mut limit = Box::pin(sleep(served.plan.http2.header_timeout));
     let mut draining = false;
     let shaken = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
@@ -149,9 +151,9 @@ async fn accept(
         let _ = timeout(GOODBYE, cork.turn_away(answer)).await;
     }
     let h2 = shaken?;
-    let forwarded = secure::forwarded(&listener, session.as_ref()).map(Box::new);
+    let forwarded = secure::forwarded(&served, session.as_ref()).map(Box::new);
     let shared = Rc::new(Shared::new(peer, session.map(Rc::new), forwarded, cork.turns.clone()));
-    let timers = Timers::new(&listener.plan, limit);
+    let timers = Timers::new(&served.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
 
@@ -212,7 +214,9 @@ impl Connection {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
                     let client = Client::new(self.shared.clone(), respond, self.cork.meter.resets_came());
-                    if let Some(serving) = guard(|| call::take_on(&self.local, &self.listener, request, client)) {
+                    if let Some(serving) =
+                        guard(|| call::take_on(&self.local, &self.listener.served(), request, client))
+                    {
                         // Boxed: the runtime moves a task's future about, and an aligned block that large is dear.
                         tokio::task::spawn_local(Box::pin(serving.run()));
                     }
@@ -244,7 +248,7 @@ fn guard<T>(take_on: impl FnOnce() -> Option<T>) -> Option<T> {
 impl Drop for Connection {
     /// A call is over for its backend before its client has taken the end of the response.
     fn drop(&mut self) {
-        if self.local.cut.is_raised() && self.h2.has_streams() {
+        if self.listener.cut.is_raised() && self.h2.has_streams() {
             self.local.metrics.untaken_responses.add(1);
         }
     }

@@ -1,25 +1,34 @@
 //! A plan at work: listeners, workers, clusters and the admin listener, from start to drain.
 
+mod listening;
+mod reload;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::access_log::AccessLog;
-use crate::admin::{self, State};
-use crate::cluster::{Cluster, dns, outlier, slow_start};
-use crate::config::plan::Plan;
+use crate::admin::{self, ConfigStatus, State};
+pub use crate::admin::{ReloadRequest, ReloadRequests};
+use crate::cluster::Cluster;
+use crate::cluster::keeper::Keeper;
+use crate::config::plan::{self, Plan};
 use crate::listener::{self, Admission};
 use crate::local::Parts;
 use crate::memory::Memory;
+use crate::metrics::{Places, Slot};
 use crate::tls;
 use crate::worker::{Command, Handle};
+use listening::Listening;
+pub use reload::{ReloadError, Reloaded};
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -33,9 +42,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A gateway that serves. Dropping it ends it, calls and all; [`Gateway::drain`] ends it gently.
 #[derive(Debug)]
 pub struct Gateway {
-    state: Arc<State>,
-    acceptors: JoinSet<()>,
-    /// Discovery with its health checks, and the admin listener.
+    state: Arc<ArcSwap<State>>,
+    /// In the order of the file.
+    listening: Vec<Listening>,
+    /// Numbers that listeners have had.
+    numbers: usize,
+    /// Discovery with its health checks, in the order of the file.
+    keepers: Vec<Keeper>,
+    /// The admin listener, and the ends of listeners that went.
     control: JoinSet<()>,
     access_log: Option<AccessLog>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
@@ -94,43 +108,60 @@ impl Gateway {
         let access_log = open_access_log(&plan)?;
 
         let workers = plan.workers.map_or_else(granted_cpus, std::num::NonZeroUsize::get);
-        let mut control = JoinSet::new();
-        let clusters = start_clusters(&plan, workers, &mut control).await;
-        let sender = access_log.as_ref().map(AccessLog::sender);
+        let places = Arc::new(Places::default());
+        let (keepers, clusters) = start_clusters(&plan, &places, workers).await;
+        let slots: Vec<Arc<Slot>> = plan.listeners.iter().map(|one| place_of(&one.name, &places, &[])).collect();
         let memory = plan.memory_limit.map(|limit| Arc::new(Memory::new(limit)));
-        let parts =
-            Parts { plan: plan.clone(), clusters: clusters.clone(), access_log: sender, memory: memory.clone() };
-        let handles = (0..workers).map(|index| Handle::start(index, parts.clone())).collect::<io::Result<Vec<_>>>();
-        let handles = Arc::new(handles.map_err(StartError::Worker)?);
+        let parts = Parts {
+            plan: plan.clone(),
+            listeners: slots.iter().cloned().enumerate().collect(),
+            clusters: clusters.clone(),
+            memory: memory.clone(),
+        };
+        let sender = || access_log.as_ref().map(AccessLog::sender);
+        let handles = (0..workers).map(|index| Handle::start(index, parts.clone(), sender()));
+        let handles = Arc::new(handles.collect::<io::Result<Vec<_>>>().map_err(StartError::Worker)?);
         for cluster in &clusters {
             cluster.retries.watch(handles.iter().map(|worker| worker.metrics.clone()));
         }
 
-        if let Some(memory) = &memory {
-            control.spawn(memory.clone().watch(handles.clone()));
-        }
         let admissions: Vec<_> = plan
             .listeners
             .iter()
-            .map(|listener| Arc::new(Admission::new(&listener.admission, memory.clone())))
+            .map(|listener| Arc::new(Admission::new(listener.admission.clone(), memory.clone())))
             .collect();
-        let draining = AtomicBool::new(false);
-        let workers = handles.clone();
-        let state = Arc::new(State { plan, clusters, workers, draining, admissions: admissions.clone(), memory });
+        let state = State {
+            plan: plan.clone(),
+            clusters,
+            workers: handles.clone(),
+            draining: Arc::default(),
+            admissions: admissions.clone(),
+            memory,
+            places,
+            config: Arc::new(ConfigStatus::new()),
+        };
+        let state = Arc::new(ArcSwap::from_pointee(state));
         let admin = admin_socket.as_ref().map(|(_, address)| *address);
         let metrics = metrics_socket.as_ref().map(|(_, address)| *address);
+        let mut control = JoinSet::new();
         for (socket, pages) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
             if let Some((socket, _)) = socket {
                 control.spawn(admin::serve(socket, pages, state.clone()));
             }
         }
-        tls::follow_files(&state.plan, &mut control);
-        let (mut acceptors, mut listeners) = (JoinSet::new(), Vec::new());
-        for ((index, (name, socket, address)), admission) in sockets.into_iter().enumerate().zip(admissions) {
-            acceptors.spawn(listener::accept(index, name.clone(), socket, admission, handles.clone()));
-            listeners.push((name, address));
+        if let Some(memory) = &state.load().memory {
+            control.spawn(memory.clone().watch(handles.clone()));
         }
-        Ok(Gateway { state, acceptors, control, access_log, listeners, admin, metrics })
+        tls::follow_files(&plan, None, &mut control);
+        let sockets = plan.listeners.iter().zip(sockets).zip(admissions);
+        let accept = |((number, slot), ((plan, socket), admission))| {
+            let place = listening::Place { number, slot, admission };
+            Listening::start(place, plan, Arc::new(socket), handles.clone())
+        };
+        let listening: Vec<Listening> = slots.into_iter().enumerate().zip(sockets).map(accept).collect();
+        let listeners = listening.iter().map(|one| (one.slot.name.clone(), one.bound)).collect();
+        let numbers = listening.len();
+        Ok(Gateway { state, listening, numbers, keepers, control, access_log, listeners, admin, metrics })
     }
 
     /// Listeners and the addresses that they bound, in the order of the file.
@@ -160,28 +191,36 @@ impl Gateway {
     /// Worker threads.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.state.workers.len()
+        self.state.load().workers.len()
     }
 
     /// What runs.
     #[must_use]
-    pub fn plan(&self) -> &Plan {
-        &self.state.plan
+    pub fn plan(&self) -> Arc<Plan> {
+        self.state.load().plan.clone()
+    }
+
+    /// The requests for a reload that come over the admin listener. Until this is called, and once what it returns is
+    /// dropped, they are answered that there is no file to read again.
+    #[must_use]
+    pub fn reload_requests(&self) -> ReloadRequests {
+        self.state.load().config.requests()
     }
 
     /// Ends the gateway without cutting a call, within the time that `shutdown_config` gives: readiness fails and every
     /// connection gets GOAWAY at once, listeners close after the delay (connections that came meanwhile get theirs then),
     /// calls in flight finish. When `force` is ready, calls that are still open are cut then.
     pub async fn drain(mut self, force: impl Future<Output = ()>) -> Drained {
-        let shutdown = self.state.plan.shutdown.clone();
-        self.state.draining.store(true, Ordering::Relaxed);
-        let (calls, connections) = self.state.load();
+        let state = self.state.load_full();
+        let shutdown = state.plan.shutdown.clone();
+        state.draining.store(true, Ordering::Relaxed);
+        let (calls, connections) = state.load();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
-        tell_all(&self.state, || Command::Drain);
+        tell_all(&state, || Command::Drain);
         let finished = async {
             sleep(shutdown.delay).await;
-            close_listeners(&mut self.acceptors, &self.state).await;
-            wait_until_empty(&self.state).await;
+            close_listeners(&mut self.listening, &state).await;
+            wait_until_empty(&state).await;
         };
         let finished = tokio::select! {
             () = finished => true,
@@ -192,12 +231,13 @@ impl Gateway {
             0
         } else {
             // The delay may not be over.
-            close_listeners(&mut self.acceptors, &self.state).await;
-            cut(&self.state).await
+            close_listeners(&mut self.listening, &state).await;
+            cut(&state).await
         };
-        let (_, connections) = self.state.load();
-        let workers = self.state.workers.clone();
-        stop(self.state, self.access_log).await;
+        let (_, connections) = state.load();
+        let workers = state.workers.clone();
+        stop(workers.clone(), self.access_log).await;
+        self.keepers.clear();
         self.control.shutdown().await;
         let untaken = workers.iter().map(|worker| worker.metrics.untaken_responses.get()).sum();
         let cut = cut.max(untaken);
@@ -217,14 +257,9 @@ fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), St
     Ok((socket, bound))
 }
 
-fn bind_listeners(plan: &Plan) -> Result<Vec<(Arc<str>, TcpListener, SocketAddr)>, StartError> {
-    plan.listeners
-        .iter()
-        .map(|listener| {
-            let (socket, bound) = bind(&format!("listener {}", listener.name), listener.address)?;
-            Ok((listener.name.clone(), socket, bound))
-        })
-        .collect()
+fn bind_listeners(plan: &Plan) -> Result<Vec<TcpListener>, StartError> {
+    let bind = |listener: &plan::Listener| bind(&format!("listener {}", listener.name), listener.address);
+    plan.listeners.iter().map(|listener| bind(listener).map(|(socket, _)| socket)).collect()
 }
 
 fn open_access_log(plan: &Plan) -> Result<Option<AccessLog>, StartError> {
@@ -234,25 +269,34 @@ fn open_access_log(plan: &Plan) -> Result<Option<AccessLog>, StartError> {
     plan.access_log.as_ref().map(open).transpose()
 }
 
-/// Fills every cluster, all at once, and leaves what keeps them up to date in `control`.
-async fn start_clusters(plan: &Plan, workers: usize, control: &mut JoinSet<()>) -> Vec<Arc<Cluster>> {
-    let mut clusters = Vec::new();
-    let mut filled = Vec::new();
-    for (index, cluster) in plan.clusters.iter().enumerate() {
-        let cluster = Arc::new(Cluster::new(index, cluster.clone(), workers));
-        let (tell, told) = oneshot::channel();
-        control.spawn(dns::discover(cluster.clone(), tell));
-        control.spawn(outlier::detect(cluster.clone()));
-        control.spawn(slow_start::grow(cluster.clone()));
-        clusters.push(cluster);
-        filled.push(told);
-    }
-    for (told, cluster) in filled.into_iter().zip(&clusters) {
+/// Fills every cluster, all at once, each with what keeps it up to date.
+async fn start_clusters(plan: &Plan, places: &Places, workers: usize) -> (Vec<Keeper>, Vec<Arc<Cluster>>) {
+    let start = |plan: &plan::Cluster| {
+        let slot = places.clusters.take(&plan.name, |_| ());
+        Keeper::new(Arc::new(Cluster::new(slot, plan.clone(), workers)))
+    };
+    let (keepers, filled): (Vec<Keeper>, Vec<_>) = plan.clusters.iter().map(start).unzip();
+    for (told, keeper) in filled.into_iter().zip(&keepers) {
         if told.await.is_err() {
-            tracing::error!(cluster = %cluster.plan.name, "a cluster's discovery panicked");
+            tracing::error!(cluster = %keeper.cluster.plan.name, "a cluster's discovery panicked");
         }
     }
-    clusters
+    let clusters = keepers.iter().map(|keeper| keeper.cluster.clone()).collect();
+    (keepers, clusters)
+}
+
+/// Begins to look after a cluster that is new to a gateway which serves.
+fn keep(plan: &plan::Cluster, places: &Places, workers: &[Handle]) -> (Keeper, oneshot::Receiver<()>) {
+    let clear = |index| workers.iter().for_each(|worker| worker.metrics.clear_cluster(index));
+    let slot = places.clusters.take(&plan.name, clear);
+    let cluster = Arc::new(Cluster::new(slot, plan.clone(), workers.len()));
+    cluster.retries.watch(workers.iter().map(|worker| worker.metrics.clone()));
+    Keeper::new(cluster)
+}
+
+/// The place of a listener's counters.
+fn place_of(name: &Arc<str>, places: &Places, workers: &[Handle]) -> Arc<Slot> {
+    places.listeners.take(name, |index| workers.iter().for_each(|worker| worker.metrics.clear_listener(index)))
 }
 
 /// The CPUs that affinity and the cgroup's quota grant, at least one.
@@ -266,8 +310,10 @@ fn tell_all(state: &State, command: impl Fn() -> Command) {
 
 /// Closes the listening sockets. Connections that came since the drain began are told now: sooner, a client could not have
 /// made its calls on them.
-async fn close_listeners(acceptors: &mut JoinSet<()>, state: &State) {
-    acceptors.shutdown().await;
+async fn close_listeners(listening: &mut Vec<Listening>, state: &State) {
+    for listening in listening.drain(..) {
+        listening.stop().await;
+    }
     tell_all(state, || Command::Drain);
 }
 
@@ -290,15 +336,15 @@ async fn wait_until_empty(state: &State) {
 /// Ends the calls that are open and says how many there were.
 async fn cut(state: &State) -> u64 {
     let (calls, _) = state.load();
-    tell_all(state, || Command::Cut);
+    tell_all(state, || Command::Cut(None));
     let _ = tokio::time::timeout(LAST_WORDS, wait_until_empty(state)).await;
     calls
 }
 
 /// Ends the workers, and with them the access log once it has been written.
-async fn stop(state: Arc<State>, access_log: Option<AccessLog>) {
+async fn stop(workers: Arc<Vec<Handle>>, access_log: Option<AccessLog>) {
     let closed = tokio::task::spawn_blocking(move || {
-        state.workers.iter().for_each(Handle::stop);
+        workers.iter().for_each(Handle::stop);
         if let Some(log) = access_log {
             log.close();
         }
@@ -391,7 +437,7 @@ static_resources:
     #[tokio::test]
     async fn no_connection_goes_to_a_worker_that_is_dead() {
         let gateway = Gateway::start(plan()).await.expect("a start");
-        let (address, workers) = (gateway.listeners()[0].1, gateway.state.workers.clone());
+        let (address, workers) = (gateway.listeners()[0].1, gateway.state.load().workers.clone());
         for (dead, worker) in workers.iter().enumerate() {
             kill(worker).await;
             for _ in 0..4 {
@@ -405,8 +451,8 @@ static_resources:
                 }
             }
         }
-        let mut acceptors = gateway.acceptors;
-        acceptors.join_next().await.expect("an acceptor").expect("no panic");
+        let mut gateway = gateway;
+        gateway.listening.remove(0).ended().await;
         assert!(TcpStream::connect(address).await.is_err(), "the listener is still open");
     }
 
@@ -416,7 +462,7 @@ static_resources:
         let socket = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
         let peer = socket.peer_addr().expect("its peer");
         socket.set_nonblocking(true).expect("a socket");
-        let place = Arc::new(Admission::new(&Default::default(), None)).admit(peer.ip()).expect("a place");
+        let place = Arc::new(Admission::new(Default::default(), None)).admit(peer.ip()).expect("a place");
         worker.serve(99, socket, peer, place);
         while worker.is_alive() {
             sleep(DRAIN_LOOK).await;

@@ -35,11 +35,11 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts for as long as there is a worker to serve what comes. `index` is the listener's place in the plan.
+/// Accepts for as long as there is a worker to serve what comes. `number` is the listener's among all of the process.
 pub(crate) async fn accept(
-    index: usize,
+    number: usize,
     name: Arc<str>,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     admission: Arc<Admission>,
     workers: Arc<Vec<Handle>>,
 ) {
@@ -58,7 +58,7 @@ pub(crate) async fn accept(
                 let Some(worker) = least_loaded(&workers) else {
                     return tracing::error!(listener = %name, "no worker is left: the listener closes");
                 };
-                if let Err(error) = hand_over(index, socket, peer, place, worker) {
+                if let Err(error) = hand_over(number, socket, peer, place, worker) {
                     tracing::warn!(%peer, %error, "a connection could not be handed over");
                 }
             }
@@ -87,8 +87,8 @@ fn tell_refused(listener: &str, peer: SocketAddr, why: Refused, times: u64) {
     }
 }
 
-fn hand_over(index: usize, socket: TcpStream, peer: SocketAddr, place: Place, worker: &Handle) -> io::Result<()> {
+fn hand_over(number: usize, socket: TcpStream, peer: SocketAddr, place: Place, worker: &Handle) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    worker.serve(index, socket.into_std()?, peer, place);
+    worker.serve(number, socket.into_std()?, peer, place);
     Ok(())
 }

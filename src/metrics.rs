@@ -1,6 +1,9 @@
 //! Counters that a worker keeps in cells of its own: no label is looked up and no other core's cache line is touched
 //! during a call. The admin side folds them when somebody scrapes.
 
+mod growing;
+mod slots;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use crate::cluster::breaker::Full;
 use crate::downstream::Abuse;
 use crate::tls::{Cause, Reason};
 use crate::upstream::Move;
+use growing::Growing;
+pub(crate) use slots::{Places, Slot};
 
 /// Upper bounds of `weir_call_duration_seconds`, in microseconds.
 pub(crate) const DURATION_BOUNDS: [u64; 18] = [
@@ -86,58 +91,62 @@ impl Cell {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Begins anew. Nobody may write it meanwhile.
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
-/// The counters of one worker.
+/// The counters of one worker. Listeners and clusters have their places in them from [`Slots`].
 #[derive(Debug)]
 pub(crate) struct WorkerMetrics {
-    /// One for each listener and cluster, and one for each listener's calls that found no cluster.
-    calls: Vec<CallMetrics>,
-    clusters: usize,
-    /// Calls in flight, for each cluster and for none.
-    pub(crate) in_flight: Vec<Cell>,
+    /// For each listener: one for its calls that found no cluster, and one for each cluster.
+    calls: Growing<Growing<CallMetrics>>,
+    /// Calls in flight, for none and for each cluster.
+    in_flight: Growing<Cell>,
     /// Connections from clients, for each listener.
-    pub(crate) downstream_connections: Vec<Cell>,
+    pub(crate) downstream_connections: Growing<Cell>,
     /// Connections to backends, for each cluster.
-    pub(crate) upstream_connections: Vec<Cell>,
+    pub(crate) upstream_connections: Growing<Cell>,
     /// Connections closed because of what the client did: for each listener, one for each of [`Abuse::ALL`].
-    abusive_connections: Vec<Cell>,
+    abusive_connections: Growing<Cell>,
     /// Calls that were refused because the process was short of memory, for each listener.
-    pub(crate) calls_without_memory: Vec<Cell>,
+    pub(crate) calls_without_memory: Growing<Cell>,
     /// Connections that spoke something else than HTTP/2 without TLS: for each listener, one for each of [`FOREIGN`].
-    foreign_connections: Vec<Cell>,
+    foreign_connections: Growing<Cell>,
     /// Connections of sources that should begin with the PROXY protocol and did not, for each listener.
-    pub(crate) proxy_protocol_failures: Vec<Cell>,
+    pub(crate) proxy_protocol_failures: Growing<Cell>,
     /// Connections under TLS that came about: for each listener, by [`HANDSHAKES`].
-    tls_handshakes: Vec<Cell>,
+    tls_handshakes: Growing<Cell>,
     /// Those that did not: for each listener, one for each of [`Cause::LABELS`].
-    downstream_tls_failures: Vec<Cell>,
+    downstream_tls_failures: Growing<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
-    pub(crate) transparent_retries: Vec<Cell>,
+    pub(crate) transparent_retries: Growing<Cell>,
     /// Attempts that a retry policy made again, for each cluster.
-    pub(crate) retries: Vec<Cell>,
+    pub(crate) retries: Growing<Cell>,
     /// Failures that a policy would have made again, for each cluster and reason of [`Denied`].
-    denied_retries: Vec<Cell>,
+    denied_retries: Growing<Cell>,
     /// Attempts that a hedging policy made beside or after a call's first, for each cluster.
-    pub(crate) hedges: Vec<Cell>,
+    pub(crate) hedges: Growing<Cell>,
     /// Calls that one of these has answered, for each cluster.
-    pub(crate) hedges_won: Vec<Cell>,
+    pub(crate) hedges_won: Growing<Cell>,
     /// Attempts that a hedging policy would have made, for each cluster and reason of [`Denied`].
-    denied_hedges: Vec<Cell>,
+    denied_hedges: Growing<Cell>,
     /// Calls that sent more than is kept for another attempt, for each cluster.
-    pub(crate) retry_buffer_overflows: Vec<Cell>,
+    pub(crate) retry_buffer_overflows: Growing<Cell>,
     /// Calls that wait for a stream to a backend, for each cluster.
-    pub(crate) calls_waiting: Vec<Cell>,
+    pub(crate) calls_waiting: Growing<Cell>,
     /// Connects that failed, for each cluster.
-    pub(crate) connect_failures: Vec<Cell>,
+    pub(crate) connect_failures: Growing<Cell>,
     /// Calls that a limit of their route ended: for each cluster, one for each of [`Limit::ALL`].
-    timed_out: Vec<Cell>,
+    timed_out: Growing<Cell>,
     /// Streams that were ended so that their clients open them elsewhere: for each cluster, one for each of [`Move::ALL`].
-    moved: Vec<Cell>,
+    moved: Growing<Cell>,
     /// Calls that met a circuit breaker: for each cluster, one for each of [`Full::ALL`].
-    shed: Vec<Cell>,
+    shed: Growing<Cell>,
     /// Those among them that failed in TLS: for each cluster, one for each of [`Reason::LABELS`].
-    tls_failures: Vec<Cell>,
+    tls_failures: Growing<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
     pub(crate) untaken_responses: Cell,
     /// Access-log records that were dropped because the writer was behind.
@@ -174,10 +183,9 @@ pub(crate) struct Times {
 
 impl WorkerMetrics {
     pub(crate) fn new(listeners: usize, clusters: usize) -> WorkerMetrics {
-        let cells = |count: usize| (0..count).map(|_| Cell::default()).collect();
+        let cells = Growing::new;
         WorkerMetrics {
-            calls: (0..listeners * (clusters + 1)).map(|_| CallMetrics::default()).collect(),
-            clusters,
+            calls: Growing::made_by(listeners, clusters + 1, Growing::new),
             in_flight: cells(clusters + 1),
             downstream_connections: cells(listeners),
             upstream_connections: cells(clusters),
@@ -207,16 +215,52 @@ impl WorkerMetrics {
 
     /// The counters of a listener's calls to a cluster, or to none.
     pub(crate) fn calls(&self, listener: usize, cluster: Option<usize>) -> &CallMetrics {
-        &self.calls[listener * (self.clusters + 1) + self.slot(cluster)]
+        &self.calls[listener][slot(cluster)]
     }
 
     /// The gauge of calls in flight to a cluster, or to none yet.
     pub(crate) fn in_flight(&self, cluster: Option<usize>) -> &Cell {
-        &self.in_flight[self.slot(cluster)]
+        &self.in_flight[slot(cluster)]
     }
 
-    fn slot(&self, cluster: Option<usize>) -> usize {
-        cluster.unwrap_or(self.clusters)
+    /// Sets a listener's counters to zero: another one has its place from now on.
+    pub(crate) fn clear_listener(&self, index: usize) {
+        self.calls[index].iter().for_each(CallMetrics::clear);
+        for (cells, each) in [
+            (&self.downstream_connections, 1),
+            (&self.abusive_connections, Abuse::ALL.len()),
+            (&self.calls_without_memory, 1),
+            (&self.proxy_protocol_failures, 1),
+            (&self.tls_handshakes, HANDSHAKES.len()),
+            (&self.downstream_tls_failures, Cause::LABELS.len()),
+            (&self.foreign_connections, FOREIGN.len()),
+        ] {
+            clear(cells, index, each);
+        }
+    }
+
+    /// Sets a cluster's counters to zero: another one has its place from now on.
+    pub(crate) fn clear_cluster(&self, index: usize) {
+        self.calls.iter().for_each(|listener| listener[slot(Some(index))].clear());
+        self.in_flight(Some(index)).clear();
+        for (cells, each) in [
+            (&self.upstream_connections, 1),
+            (&self.transparent_retries, 1),
+            (&self.retries, 1),
+            (&self.denied_retries, Denied::COUNT),
+            (&self.hedges, 1),
+            (&self.hedges_won, 1),
+            (&self.denied_hedges, Denied::COUNT),
+            (&self.retry_buffer_overflows, 1),
+            (&self.calls_waiting, 1),
+            (&self.connect_failures, 1),
+            (&self.timed_out, Limit::ALL.len()),
+            (&self.moved, Move::ALL.len()),
+            (&self.shed, Full::ALL.len()),
+            (&self.tls_failures, Reason::LABELS.len()),
+        ] {
+            clear(cells, index, each);
+        }
     }
 
     /// Counts a connection that spoke something else. True when it is the first of its kind: one line in the log says what
@@ -285,7 +329,22 @@ impl WorkerMetrics {
     }
 }
 
+/// The place of a cluster where none has one too.
+fn slot(cluster: Option<usize>) -> usize {
+    cluster.map_or(0, |cluster| cluster + 1)
+}
+
+fn clear(cells: &Growing<Cell>, index: usize, each: usize) {
+    (index * each..(index + 1) * each).for_each(|at| cells[at].clear());
+}
+
 impl CallMetrics {
+    fn clear(&self) {
+        let CallMetrics { ended, durations, deadlines, messages_in, messages_out, bytes_in, bytes_out } = self;
+        let times = durations.cells().chain(deadlines.cells());
+        ended.iter().chain(times).chain([messages_in, messages_out, bytes_in, bytes_out]).for_each(Cell::clear);
+    }
+
     /// Counts the end of a call.
     pub(crate) fn ended(&self, status: Code, took: Duration) {
         self.ended[usize::from(status.number())].add(1);
@@ -299,6 +358,10 @@ impl CallMetrics {
 }
 
 impl Times {
+    fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.counts.iter().chain([&self.sum])
+    }
+
     fn count(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.counts[DURATION_BOUNDS.partition_point(|bound| *bound < micros)].add(1);

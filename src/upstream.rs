@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 use weir_filter::{Code, Status};
 
@@ -38,6 +39,7 @@ pub(crate) struct Upstream {
     version: Cell<u64>,
     /// What this worker knows of the cluster's methods.
     pub(crate) methods: Rc<Methods>,
+    follower: RefCell<Option<AbortHandle>>,
 }
 
 /// A snapshot of the cluster, with a pool beside each endpoint.
@@ -103,7 +105,38 @@ impl Upstream {
         let members = cluster.members();
         let version = Cell::new(0);
         let view = RefCell::new(View { members, pools: Vec::new(), turns: Vec::new() });
-        Upstream { cluster, worker, metrics, view, version, methods: Rc::default() }
+        Upstream { cluster, worker, metrics, view, version, methods: Rc::default(), follower: RefCell::default() }
+    }
+
+    /// The way to the same cluster with another configuration: over the pools of the endpoints that stay. Those of the
+    /// others leave.
+    pub(crate) fn succeed(cluster: Arc<Cluster>, before: &Upstream) -> Upstream {
+        before.unfollow();
+        let upstream = Upstream {
+            methods: before.methods.clone(),
+            ..Upstream::new(cluster.clone(), before.worker, before.metrics.clone())
+        };
+        let members = cluster.members();
+        let stays = |pool: &Rc<Pool>| members.endpoints.iter().any(|endpoint| endpoint.id == pool.endpoint.id);
+        let (stay, leave): (Vec<_>, Vec<_>) = before.view.borrow().pools.iter().cloned().partition(stays);
+        stay.iter().chain(&leave).for_each(|pool| pool.hand_over(cluster.clone()));
+        leave.iter().for_each(Pool::leave);
+        upstream.view.borrow_mut().pools = stay;
+        upstream.refresh();
+        upstream
+    }
+
+    /// No configuration has the cluster any more. Calls that began before are served to their ends.
+    pub(crate) fn leave(&self) {
+        self.unfollow();
+        self.cluster.leave();
+        self.view.borrow().pools.iter().for_each(Pool::leave);
+    }
+
+    fn unfollow(&self) {
+        if let Some(follower) = self.follower.take() {
+            follower.abort();
+        }
     }
 
     /// Counts a call that met a circuit breaker, and says what its client is told.
@@ -249,24 +282,30 @@ impl Upstream {
         }
     }
 
-    /// Follows the cluster's endpoints, and has streams move to those that join, for as long as the worker lives, so that a change is noticed where no call comes.
-    pub(crate) async fn follow(self: Rc<Upstream>) {
-        let mut rebalance = self.cluster.plan.rebalance.map(|plan| Rebalance::new(plan, &self.cluster.plan));
-        loop {
-            let changed = self.cluster.changed();
-            self.refresh();
-            let due = rebalance.as_mut().and_then(|rebalance| {
-                let view = self.view.borrow();
-                rebalance.follow(&view.members, &view.pools)
-            });
-            match due {
-                None => changed.await,
-                Some(due) => tokio::select! {
-                    () = changed => {}
-                    () = sleep_until(due) => {}
-                },
+    /// Follows the cluster's endpoints for as long as its configuration holds, and has streams move to those that join, so
+    /// that a change is noticed where no call comes.
+    pub(crate) fn follow(self: &Rc<Upstream>) {
+        let upstream = self.clone();
+        let following = tokio::task::spawn_local(async move {
+            let plan = &upstream.cluster.plan;
+            let mut rebalance = plan.rebalance.map(|own| Rebalance::new(own, plan));
+            loop {
+                let changed = upstream.cluster.changed();
+                upstream.refresh();
+                let due = rebalance.as_mut().and_then(|rebalance| {
+                    let view = upstream.view.borrow();
+                    rebalance.follow(&view.members, &view.pools)
+                });
+                match due {
+                    None => changed.await,
+                    Some(due) => tokio::select! {
+                        () = changed => {}
+                        () = sleep_until(due) => {}
+                    },
+                }
             }
-        }
+        });
+        self.follower.replace(Some(following.abort_handle()));
     }
 
     /// Follows a change of the cluster's endpoints: pools of those that stay are kept.

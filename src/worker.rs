@@ -11,7 +11,9 @@ use std::{io, net, thread};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
+use crate::access_log::Sender;
 use crate::downstream;
 use crate::listener::Place;
 use crate::local::{Local, Parts};
@@ -23,15 +25,17 @@ pub(crate) enum Command {
     Serve(Accepted),
     /// Tell every connection that is open now that it should end.
     Drain,
-    /// End every call.
-    Cut,
+    /// Serve this from now on, and drop what is told when it is so.
+    Reload(Parts, oneshot::Sender<()>),
+    /// End every call, or those of one listener that a reload took away.
+    Cut(Option<usize>),
     /// End.
     Stop,
 }
 
 /// A connection on its way to a worker, and its place in the worker's count for as long as it lives.
 pub(crate) struct Accepted {
-    /// Index of its listener.
+    /// The number of its listener.
     pub(crate) listener: usize,
     pub(crate) socket: net::TcpStream,
     pub(crate) peer: SocketAddr,
@@ -63,14 +67,15 @@ impl Handle {
     /// # Errors
     ///
     /// When the thread, its runtime or what it works with cannot be made.
-    pub(crate) fn start(index: usize, parts: Parts) -> io::Result<Handle> {
+    pub(crate) fn start(index: usize, parts: Parts, access_log: Option<Sender>) -> io::Result<Handle> {
         let metrics = Arc::new(WorkerMetrics::new(parts.plan.listeners.len(), parts.clusters.len()));
         #[expect(clippy::disallowed_methods, reason = "holds accepted sockets, which the process's descriptors bound")]
         let (commands, receiver) = unbounded_channel();
         let for_thread = metrics.clone();
         let (report, started) = sync_channel(1);
         let work = move || {
-            let worked = catch_unwind(AssertUnwindSafe(|| work(index, parts, for_thread, receiver, &report)));
+            let worked =
+                catch_unwind(AssertUnwindSafe(|| work(index, parts, access_log, for_thread, receiver, &report)));
             if worked.is_err() {
                 tracing::error!(worker = index, "a worker panicked: its calls are lost, the others take what comes");
             }
@@ -118,6 +123,7 @@ impl Handle {
 fn work(
     index: usize,
     parts: Parts,
+    access_log: Option<Sender>,
     metrics: Arc<WorkerMetrics>,
     commands: UnboundedReceiver<Command>,
     report: &SyncSender<io::Result<()>>,
@@ -125,7 +131,8 @@ fn work(
     // Nobody waits for a report when the start was given up; the commands end then, too.
     match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime.block_on(async {
-            let local = Rc::new(Local::new(index, parts, metrics));
+            let local = Rc::new(Local::new(index, &parts, access_log.as_ref(), metrics));
+            drop((parts, access_log));
             let _ = report.send(Ok(()));
             run(&local, commands).await;
         }),
@@ -137,8 +144,12 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
     while let Some(command) = commands.recv().await {
         match command {
             Command::Serve(accepted) => serve(local.clone(), accepted),
-            Command::Drain => local.drain.take().raise(),
-            Command::Cut => local.cut.raise(),
+            Command::Drain => local.drain(),
+            Command::Reload(parts, done) => {
+                local.reload(&parts);
+                let _ = done.send(());
+            }
+            Command::Cut(only) => local.cut(only),
             Command::Stop => return,
         }
     }
@@ -150,7 +161,7 @@ fn serve(local: Rc<Local>, accepted: Accepted) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
     };
-    let listener = local.listeners[listener].clone();
+    let listener = local.listener(listener);
     tokio::task::spawn_local(async move {
         downstream::serve(local, listener, socket, peer).await;
         drop((place, count));

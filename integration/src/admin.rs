@@ -21,9 +21,22 @@ const REST: Duration = Duration::from_millis(500);
 ///
 /// When the admin listener does not answer in HTTP.
 pub fn page(admin: SocketAddr, path: &str) -> Result<(u16, String)> {
+    ask(admin, "GET", path)
+}
+
+/// The same with POST, and nothing in it.
+///
+/// # Errors
+///
+/// When the admin listener does not answer in HTTP.
+pub fn post(admin: SocketAddr, path: &str) -> Result<(u16, String)> {
+    ask(admin, "POST", path)
+}
+
+fn ask(admin: SocketAddr, method: &str, path: &str) -> Result<(u16, String)> {
     let mut socket = TcpStream::connect(admin).with_context(|| format!("connecting to the admin listener {admin}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     match socket.read_to_string(&mut answer) {
         // A gateway that has ended may cut the connection short.

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
+use crate::admin;
 use crate::binary::built;
 use crate::process::Process;
 
@@ -16,7 +17,7 @@ use crate::process::Process;
 pub struct Gateway {
     /// The process, for signals and exit codes.
     pub process: Process,
-    _config: NamedTempFile,
+    config: NamedTempFile,
 }
 
 impl Gateway {
@@ -54,7 +55,7 @@ impl Gateway {
         command.arg("run").arg("-c").arg(config.path()).args(arguments).envs(variables);
         let process = Process::start("weir", &mut command)?;
         process.wait_line("ready", |line| line.starts_with("ready").then_some(()))?;
-        Ok(Gateway { process, _config: config })
+        Ok(Gateway { process, config })
     }
 
     /// The same, started by another program, whose last arguments are the gateway's command line. It must become the
@@ -71,7 +72,41 @@ impl Gateway {
         command.args(its_own).arg(weir_binary()?).arg("run").arg("-c").arg(config.path()).args(arguments);
         let process = Process::start("weir", &mut command)?;
         process.wait_line("ready", |line| line.starts_with("ready").then_some(()))?;
-        Ok(Gateway { process, _config: config })
+        Ok(Gateway { process, config })
+    }
+
+    /// Puts another configuration into the place of its file, at once and whole.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn put_config(&self, yaml: &str) -> Result<()> {
+        let next = self.config.path().with_extension("next");
+        std::fs::write(&next, yaml)?;
+        std::fs::rename(next, self.config.path())?;
+        Ok(())
+    }
+
+    /// Has it read its file again. Returns the HTTP status and what came of it.
+    ///
+    /// # Errors
+    ///
+    /// When the admin listener does not answer.
+    pub fn reload(&self) -> Result<(u16, String)> {
+        admin::post(self.admin()?, "/reload")
+    }
+
+    /// The same with another configuration, which it has to take.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub fn reload_with(&self, yaml: &str) -> Result<String> {
+        self.put_config(yaml)?;
+        match self.reload()? {
+            (200, text) => Ok(text),
+            (status, text) => bail!("the reload was refused with {status}: {text}"),
+        }
     }
 
     /// The address that the named listener bound.

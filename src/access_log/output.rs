@@ -16,6 +16,11 @@ impl Output {
         Output { out, torn: Vec::new(), failing: false }
     }
 
+    /// Writes to this from now on. The rest of a torn line is lost with what has its beginning.
+    pub(super) fn go_on_in(&mut self, out: Box<dyn Write + Send>) {
+        *self = Output::new(out);
+    }
+
     /// Writes whole lines. What cannot be written is lost, which is said once until it works again.
     pub(super) fn write(&mut self, lines: &[u8]) {
         if lines.is_empty() {

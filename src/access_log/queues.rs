@@ -4,6 +4,7 @@
 //! writer is woken where it sleeps, and when a queue has a batch; else a line costs no system call.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,17 @@ pub(super) struct Queues {
     queues: Mutex<Vec<Arc<Mutex<Queue>>>>,
     state: Mutex<State>,
     changed: Condvar,
+    next: Mutex<Next>,
+}
+
+/// The file to go on in, until the writer has taken it.
+#[derive(Default)]
+struct Next(Option<Box<dyn Write + Send>>);
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Next").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A worker's lines that have not been written.
@@ -69,6 +81,17 @@ impl Queues {
         let Some(queue) = queue else { return false };
         std::mem::swap(&mut lock(&queue).lines, lines);
         true
+    }
+
+    /// Has the writer go on in another file, at once.
+    pub(super) fn go_on_in(&self, out: Box<dyn Write + Send>) {
+        lock(&self.next).0 = Some(out);
+        self.announce(Due::Batch);
+    }
+
+    /// The file to go on in, where there is one.
+    pub(super) fn next_file(&self) -> Option<Box<dyn Write + Send>> {
+        lock(&self.next).0.take()
     }
 
     /// Waits until a queue has a batch, not longer than [`REST`]. True when nobody is left to append.

@@ -1,5 +1,6 @@
 //! Folds the workers' cells into Prometheus' text format.
 
+mod config;
 mod endpoints;
 mod hedges;
 mod limits;
@@ -77,7 +78,8 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
     ];
     let mut page = Vec::new();
     // A family without metrics is an error to the encoder.
-    let families: Vec<_> = families.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    let families = families.into_iter().chain(config::families(state));
+    let families: Vec<_> = families.filter(|family| !family.get_metric().is_empty()).collect();
     TextEncoder::new().encode(&families, &mut page)?;
     String::from_utf8(page).map_err(|error| prometheus::Error::Msg(error.to_string()))
 }
@@ -170,7 +172,8 @@ fn by_direction(state: &State, name: &str, help: &str, directions: Directions) -
 
 fn in_flight(state: &State) -> MetricFamily {
     let mut family = family("weir_calls_in_flight", "Calls that have not ended.", MetricType::GAUGE);
-    let clusters = state.clusters.iter().map(|cluster| (Some(cluster.index), &*cluster.plan.name));
+    let clusters = state.places.clusters.taken();
+    let clusters = clusters.iter().map(|cluster| (Some(cluster.index), &*cluster.name));
     for (index, name) in clusters.chain([(None, "")]) {
         let sum = sum(state, |metrics| metrics.in_flight(index));
         family.mut_metric().push(gauge(&[("cluster", name)], sum));
@@ -188,7 +191,8 @@ fn downstream_connections(state: &State) -> MetricFamily {
 fn foreign_connections(state: &State) -> MetricFamily {
     let help = "Connections that spoke something else than HTTP/2 without TLS.";
     let mut family = family("weir_foreign_connections_total", help, MetricType::COUNTER);
-    for (index, listener) in state.plan.listeners.iter().enumerate() {
+    for listener in state.places.listeners.taken() {
+        let index = listener.index;
         for (kind, protocol) in FOREIGN.into_iter().enumerate() {
             let value = sum(state, |metrics| metrics.foreign_connections(index, kind));
             family.mut_metric().push(counter(&[("listener", &listener.name), ("protocol", protocol)], value));
@@ -332,11 +336,12 @@ fn dropped_records(state: &State) -> MetricFamily {
 
 /// Calls `tell` with the labels of every listener and cluster, and a function that sums one of their cells.
 fn each_pair(state: &State, mut tell: impl FnMut(&str, &str, &dyn Fn(&dyn Fn(&CallMetrics) -> &Cell) -> u64)) {
-    for (index, listener) in state.plan.listeners.iter().enumerate() {
-        let clusters = state.clusters.iter().map(|cluster| (Some(cluster.index), &*cluster.plan.name));
+    let clusters = state.places.clusters.taken();
+    for listener in state.places.listeners.taken() {
+        let clusters = clusters.iter().map(|cluster| (Some(cluster.index), &*cluster.name));
         for (cluster, name) in clusters.chain([(None, "")]) {
             tell(&listener.name, name, &|cell| {
-                state.workers.iter().map(|worker| cell(worker.metrics.calls(index, cluster)).get()).sum()
+                state.workers.iter().map(|worker| cell(worker.metrics.calls(listener.index, cluster)).get()).sum()
             });
         }
     }
@@ -350,8 +355,8 @@ fn by_listener(
     cell: impl Fn(&WorkerMetrics, usize) -> &Cell,
 ) -> MetricFamily {
     let mut family = family(name, help, kind);
-    for (index, listener) in state.plan.listeners.iter().enumerate() {
-        let value = sum(state, |metrics| cell(metrics, index));
+    for listener in state.places.listeners.taken() {
+        let value = sum(state, |metrics| cell(metrics, listener.index));
         family.mut_metric().push(of_kind(kind, &[("listener", &listener.name)], value));
     }
     family
@@ -365,9 +370,9 @@ fn by_cluster(
     cell: impl Fn(&WorkerMetrics, usize) -> &Cell,
 ) -> MetricFamily {
     let mut family = family(name, help, kind);
-    for cluster in &state.clusters {
+    for cluster in state.places.clusters.taken() {
         let value = sum(state, |metrics| cell(metrics, cluster.index));
-        family.mut_metric().push(of_kind(kind, &[("cluster", &cluster.plan.name)], value));
+        family.mut_metric().push(of_kind(kind, &[("cluster", &cluster.name)], value));
     }
     family
 }

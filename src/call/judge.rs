@@ -18,9 +18,10 @@ const ROUNDED: u32 = 64;
 
 /// Tells the cluster how an attempt at this endpoint ended, where that says something about the endpoint.
 pub(super) fn tell(pool: &Pool, end: &End, parties: &Parties<'_, '_>) {
-    let Some(outliers) = &pool.cluster.outliers else { return };
+    let cluster = pool.cluster();
+    let Some(outliers) = &cluster.outliers else { return };
     if let Some(verdict) = verdict(outliers, end, parties) {
-        pool.cluster.tell(&pool.endpoint, pool.worker, verdict);
+        cluster.tell(&pool.endpoint, pool.worker, verdict);
     }
 }
 

@@ -12,7 +12,7 @@ use weir_filter::{Call, Code, Ending, Outcome};
 
 use super::Client;
 use crate::access_log::Entry;
-use crate::local::{Listener, Local, RouteTarget};
+use crate::local::{Local, RouteTarget, Served};
 use crate::status;
 use crate::tls::Session;
 
@@ -22,7 +22,7 @@ use crate::tls::Session;
 /// dropped before [`Record::end`] belongs to a call whose task was torn down: that is INTERNAL, and it is counted too.
 pub(crate) struct Record {
     local: Rc<Local>,
-    pub(crate) listener: Rc<Listener>,
+    pub(crate) listener: Rc<Served>,
     pub(crate) call: Call,
     started: Instant,
     route: Option<Rc<RouteTarget>>,
@@ -97,7 +97,7 @@ impl Notes {
 impl Record {
     pub(crate) fn new(
         local: &Rc<Local>,
-        listener: &Rc<Listener>,
+        listener: &Rc<Served>,
         client: &Client,
         uri: Uri,
         metadata: HeaderMap,

@@ -88,12 +88,14 @@ fn examples(name: &str) -> String {
 Examples:
   {name} demo                          see it work, with nothing to set up
   {name} check -c gateway.yaml         find every mistake in a configuration
-  {name} run -c gateway.yaml           serve
+  {name} run -c gateway.yaml           serve; SIGHUP reads the file again
+  {name} diff old.yaml new.yaml        say what a reload would change, and what it would cost
   {name} run -c gateway.yaml --workers 2 --log debug
   {name} schema > weir.schema.json     for an editor that completes and explains keys
   {name} completions bash > /etc/bash_completion.d/{name}
 
 Exit status: 0 all well; 1 the configuration is wrong or cannot be read, or a call of the demo
-came back wrong; 2 wrong usage; 3 could not start; 4 the drain ended with calls cut."
+came back wrong; 2 wrong usage; 3 could not start; 4 the drain ended with calls cut;
+5 two configurations differ."
     )
 }

@@ -1,6 +1,7 @@
 //! The log: lines on stderr.
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 use tracing_subscriber::EnvFilter;
@@ -15,13 +16,28 @@ pub(super) fn start(filter: Option<&str>) {
     if possible != asked {
         eprintln!("notice: this build logs nothing below {STATIC_MAX_LEVEL}; a build without --release does");
     }
-    // Fails when a log is there already, which is then the one that its owner wants.
-    let _ = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(possible))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    // Fails when a log is there already, which is then the one that its owner wants.
+    if log.try_init().is_ok() {
+        let change = move |filter| handle.reload(filter).unwrap_or_else(|error| tracing::warn!(%error, "log.level"));
+        let _ = CHANGE.set(Box::new(change));
+    }
 }
+
+/// Goes on with another filter, where the log is our own.
+pub(super) fn change(filter: Option<&str>) {
+    if let Some(change) = CHANGE.get() {
+        change(EnvFilter::new(capped(filter.unwrap_or("info"), STATIC_MAX_LEVEL)));
+    }
+}
+
+/// Changes the filter of the log that runs.
+static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// The filter with no directive more talkative than `most`.
 fn capped(filter: &str, most: LevelFilter) -> String {

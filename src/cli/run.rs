@@ -3,18 +3,41 @@
 use std::future::poll_fn;
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::task::Poll;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::watch::Watch;
 use super::{EXIT_CUT, EXIT_START, RunArgs, counted, log, print_notices};
-use crate::config::Plan;
-use crate::gateway::{Drained, Gateway, StartError};
+use crate::config::{self, Diagnostics, Plan};
+use crate::gateway::{Drained, Gateway, ReloadError, Reloaded, StartError};
+use crate::registry::Registry;
+
+/// Where configurations come from.
+pub(super) struct Source {
+    pub(super) registry: Registry,
+    pub(super) args: RunArgs,
+}
+
+impl Source {
+    /// Reads the file, and lets the arguments have their say.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file.
+    pub(super) fn load(&self) -> Result<Plan, Diagnostics> {
+        let mut plan = config::load(&self.args.config, &self.registry, &config::process_env)?;
+        plan.workers = self.args.workers.or(plan.workers);
+        plan.log_level = self.args.log.clone().or(plan.log_level);
+        Ok(plan)
+    }
+}
 
 /// Serves a plan until a signal, and drains.
-pub(super) fn run(plan: Plan, _args: RunArgs) -> ExitCode {
+pub(super) fn run(plan: Plan, source: Source, watch: Option<Watch>) -> ExitCode {
     log::start(plan.log_level.as_deref());
     print_notices(&plan);
     raise_file_limit();
@@ -23,7 +46,7 @@ pub(super) fn run(plan: Plan, _args: RunArgs) -> ExitCode {
         .enable_all()
         .build()
         .map_err(StartError::Worker)
-        .and_then(|runtime| runtime.block_on(serve(plan)));
+        .and_then(|runtime| runtime.block_on(serve(plan, Arc::new(source), watch)));
     match served {
         Ok(Drained { cut: 0 }) => ExitCode::SUCCESS,
         Ok(Drained { .. }) => ExitCode::from(EXIT_CUT),
@@ -46,13 +69,52 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve(plan: Plan) -> Result<Drained, StartError> {
+async fn serve(plan: Plan, source: Arc<Source>, mut watch: Option<Watch>) -> Result<Drained, StartError> {
     // Before anything listens: a signal that comes at once must not find the default action.
     let mut stop = StopSignals::new().map_err(StartError::Worker)?;
-    let gateway = Gateway::start(plan).await?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(StartError::Worker)?;
+    let mut gateway = Gateway::start(plan).await?;
+    let mut requests = gateway.reload_requests();
     announce(&gateway);
-    stop.next().await;
+    loop {
+        let request = tokio::select! {
+            () = stop.next() => break,
+            Some(()) = hang_up.recv() => None,
+            Some(request) = requests.next() => Some(request),
+            () = changed(watch.as_mut()) => None,
+        };
+        let reloaded = reload(&mut gateway, &source).await;
+        if let Some(request) = request {
+            request.answer(&reloaded);
+        }
+    }
+    drop(requests);
+    // A SIGHUP that comes from now on finds nobody, and no default action either.
     Ok(gateway.drain(async move { stop.next().await }).await)
+}
+
+/// Reads the file again. Calls, health checks and new connections do not wait for that.
+async fn reload(gateway: &mut Gateway, source: &Arc<Source>) -> Result<Reloaded, ReloadError> {
+    let reading = source.clone();
+    let loaded = tokio::task::spawn_blocking(move || reading.load());
+    let loaded = loaded.await.map_err(|error| StartError::Worker(io::Error::other(error)))?;
+    let before = gateway.listeners().to_vec();
+    let reloaded = gateway.reload(loaded).await;
+    if reloaded.is_ok() {
+        let new = gateway.listeners().iter().filter(|one| !before.contains(one));
+        new.for_each(|(name, address)| eprintln!("listening: listener {name} on {address}"));
+        let plan = gateway.plan();
+        print_notices(&plan);
+        log::change(plan.log_level.as_deref());
+    }
+    reloaded
+}
+
+async fn changed(watch: Option<&mut Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Says what listens where. Scripts and tests read these lines: they do not change.

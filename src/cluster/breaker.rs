@@ -29,6 +29,12 @@ pub(crate) struct Usage {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     pub(crate) plan: CircuitBreakers,
+    counts: Arc<Counts>,
+}
+
+/// What is in use of a cluster, whichever of its configurations let it in.
+#[derive(Debug, Default)]
+struct Counts {
     usage: Usage,
     pending: AtomicUsize,
 }
@@ -144,7 +150,12 @@ fn is_full(taken: &AtomicUsize, most: Option<usize>) -> bool {
 
 impl Breaker {
     pub(crate) fn new(plan: CircuitBreakers) -> Breaker {
-        Breaker { plan, usage: Usage::default(), pending: AtomicUsize::new(0) }
+        Breaker { plan, counts: Arc::default() }
+    }
+
+    /// One with other limits for the same cluster.
+    pub(super) fn succeed(plan: CircuitBreakers, before: Option<&Breaker>) -> Breaker {
+        Breaker { plan, counts: before.map(|before| before.counts.clone()).unwrap_or_default() }
     }
 
     /// True when an endpoint takes no more of this kind.
@@ -154,7 +165,7 @@ impl Breaker {
 
     /// True when no further connection may be opened to an endpoint.
     pub(crate) fn is_connected_enough(&self, endpoint: &Endpoint) -> bool {
-        is_full(&self.usage.connections, self.plan.cluster.connections)
+        is_full(&self.counts.usage.connections, self.plan.cluster.connections)
             || is_full(&endpoint.usage.connections, self.plan.endpoint.connections)
     }
 }
@@ -170,7 +181,7 @@ impl Place {
     pub(crate) fn take(cluster: &Arc<Cluster>, methods: &Rc<Methods>, path: &str) -> Result<Option<Place>, Full> {
         let Some(breaker) = &cluster.breaker else { return Ok(None) };
         let kind = methods.kind(path);
-        if !take(breaker.usage.of(kind), most(&breaker.plan.cluster, kind)) {
+        if !take(breaker.counts.usage.of(kind), most(&breaker.plan.cluster, kind)) {
             return Err(if kind == Kind::Unary { Full::Calls } else { Full::Streams });
         }
         let (cluster, methods) = (cluster.clone(), methods.clone());
@@ -204,7 +215,7 @@ impl Place {
     }
 
     fn usages(&self) -> impl Iterator<Item = &Usage> {
-        let cluster = self.cluster.breaker.as_ref().map(|breaker| &breaker.usage);
+        let cluster = self.cluster.breaker.as_ref().map(|breaker| &breaker.counts.usage);
         cluster.into_iter().chain(self.endpoint.get().map(|endpoint| &endpoint.usage))
     }
 
@@ -229,7 +240,7 @@ impl Pending {
     /// When as many wait as may.
     pub(crate) fn take(cluster: &Arc<Cluster>) -> Result<Option<Pending>, Full> {
         let Some(breaker) = &cluster.breaker else { return Ok(None) };
-        match take(&breaker.pending, breaker.plan.pending) {
+        match take(&breaker.counts.pending, breaker.plan.pending) {
             true => Ok(Some(Pending(cluster.clone()))),
             false => Err(Full::Pending),
         }
@@ -239,7 +250,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(breaker) = &self.0.breaker {
-            give_back(&breaker.pending);
+            give_back(&breaker.counts.pending);
         }
     }
 }
@@ -250,7 +261,7 @@ impl Connected {
     /// Counts a connection, whether there is room for it or not; `None` where the cluster has no limits.
     pub(crate) fn count(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Option<Connected> {
         let breaker = cluster.breaker.as_ref()?;
-        take(&breaker.usage.connections, None);
+        take(&breaker.counts.usage.connections, None);
         take(&endpoint.usage.connections, None);
         Some(Connected(cluster.clone(), endpoint.clone()))
     }
@@ -259,7 +270,7 @@ impl Connected {
 impl Drop for Connected {
     fn drop(&mut self) {
         if let Some(breaker) = &self.0.breaker {
-            give_back(&breaker.usage.connections);
+            give_back(&breaker.counts.usage.connections);
             give_back(&self.1.usage.connections);
         }
     }

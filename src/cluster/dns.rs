@@ -13,10 +13,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::keeper::{Task, Tenure};
 use super::{Cluster, Found, health};
 use crate::config::plan::{Discovery, Dns, Endpoint};
 use asker::{Asker, Target};
@@ -29,36 +29,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that may wait to be taken.
 const ANSWERS: usize = 16;
 
-/// Fills the cluster and keeps it up to date, with its health checks, for as long as this is polled. `first` hears when
-/// filling has been tried once: a start that does not wait for it would refuse the first calls.
-pub(crate) async fn discover(cluster: Arc<Cluster>, first: oneshot::Sender<()>) {
-    let (dns, one_each) = match cluster.plan.discovery.clone() {
-        Discovery::Static => {
-            let mut checks = HashMap::new();
-            update(&cluster, &literal_addresses(&cluster.plan.endpoints), &mut checks);
-            // A start that has been given up waits no longer, and drops this.
-            let _ = first.send(());
-            return std::future::pending().await;
-        }
-        Discovery::StrictDns(dns) => (dns, false),
-        Discovery::LogicalDns(dns) => (dns, true),
-    };
-    let mut names = Names::new(cluster, one_each);
+/// Fills a cluster and keeps it up to date, with its health checks, for as long as this is polled: each of its
+/// configurations from the moment that it comes.
+pub(crate) async fn discover(mut tenures: mpsc::Receiver<Tenure>) {
     let (tell, mut told) = mpsc::channel(ANSWERS);
-    // Dropped with this, and with them their look-ups.
-    let mut followers = JoinSet::new();
-    for (at, name) in names.names.iter().enumerate().filter(|(_, name)| !name.answered) {
-        followers.spawn(follow(at, name.endpoint.clone(), dns.clone(), tell.clone()));
-    }
-    while names.names.iter().any(|name| !name.answered) {
-        let Some((at, answer)) = told.recv().await else { break };
-        names.take(at, answer);
-    }
-    names.update();
-    let _ = first.send(());
-    while let Some((at, answer)) = told.recv().await {
-        names.take(at, answer);
-        names.update();
+    let Some(Tenure { cluster, ready }) = tenures.recv().await else { return };
+    let mut names = Names::new(cluster, tell);
+    let mut waits = Some(ready);
+    loop {
+        if names.names.iter().all(|name| name.answered) {
+            names.update();
+            // A start that has been given up waits no longer, and has dropped the other end.
+            waits.take().map(|ready| ready.send(()));
+        }
+        tokio::select! {
+            Some(Tenure { cluster, ready }) = tenures.recv() => {
+                names.begin(cluster);
+                waits = Some(ready);
+            }
+            Some((id, answer)) = told.recv() => names.take(id, answer),
+            else => return,
+        }
     }
 }
 
@@ -96,47 +87,104 @@ async fn follow(at: usize, endpoint: Endpoint, dns: Dns, tell: mpsc::Sender<(usi
     }
 }
 
-/// A cluster whose endpoints DNS names.
+/// A cluster, and the names of its endpoints where DNS knows them.
 struct Names {
     cluster: Arc<Cluster>,
-    one_each: bool,
     names: Vec<Name>,
+    /// No name has had this yet.
+    next: usize,
+    tell: mpsc::Sender<(usize, Answer)>,
     checks: HashMap<usize, health::Checks>,
 }
 
 /// One of its names. Each stands for itself: that one cannot be found says nothing about the others.
 struct Name {
+    /// Unlike that of every other name of the cluster, past ones included.
+    id: usize,
     endpoint: Endpoint,
+    dns: Dns,
+    one_each: bool,
     /// Where it leads now.
     targets: Vec<Target>,
     answered: bool,
     /// The last look-up failed, and the log says so.
     failing: bool,
+    /// Looks it up, where it is no address.
+    _follower: Option<Task>,
 }
 
 // === impl Names ===
 
 impl Names {
-    fn new(cluster: Arc<Cluster>, one_each: bool) -> Names {
-        let names: Vec<Name> = cluster.plan.endpoints.iter().map(Name::new).collect();
-        cluster.dns.begin(names.iter().map(|name| name.endpoint.host.as_str().into()));
-        Names { cluster, one_each, names, checks: HashMap::new() }
+    fn new(cluster: Arc<Cluster>, tell: mpsc::Sender<(usize, Answer)>) -> Names {
+        let mut names = Names { cluster: cluster.clone(), names: Vec::new(), next: 0, tell, checks: HashMap::new() };
+        names.begin(cluster);
+        names
     }
 
-    fn take(&mut self, at: usize, answer: Answer) {
-        let (cluster, name) = (&self.cluster.plan.name, &mut self.names[at]);
+    /// Goes on with another configuration. Names that are looked up as before stay as they are.
+    fn begin(&mut self, cluster: Arc<Cluster>) {
+        let mut before = std::mem::take(&mut self.names);
+        let (dns, one_each) = match &cluster.plan.discovery {
+            Discovery::Static => (None, false),
+            Discovery::StrictDns(dns) => (Some(dns), false),
+            Discovery::LogicalDns(dns) => (Some(dns), true),
+        };
+        for (endpoint, dns) in cluster.plan.endpoints.iter().zip(std::iter::repeat(dns).map_while(|dns| dns)) {
+            let name = match before.iter().position(|name| name.is_asked_for(endpoint, dns, one_each)) {
+                Some(at) => Name { endpoint: endpoint.clone(), ..before.swap_remove(at) },
+                None => self.name(endpoint, dns, one_each),
+            };
+            self.names.push(name);
+        }
+        cluster.dns.begin(self.names.iter().map(|name| name.endpoint.host.as_str().into()));
+        self.cluster = cluster;
+        self.check_anew();
+    }
+
+    fn name(&mut self, endpoint: &Endpoint, dns: &Dns, one_each: bool) -> Name {
+        let id = self.next;
+        self.next += 1;
+        let mut name = Name::new(id, endpoint, dns, one_each);
+        if !name.answered {
+            name._follower = Some(Task::spawn(follow(id, endpoint.clone(), dns.clone(), self.tell.clone())));
+        }
+        name
+    }
+
+    /// Health checks report to a configuration: those of another one end.
+    fn check_anew(&mut self) {
+        self.checks.clear();
+        for endpoint in &self.cluster.members().endpoints {
+            if self.cluster.plan.health_checks.is_empty() {
+                // Nobody else would ever find it well again.
+                self.cluster.set_health(endpoint, true);
+            }
+            self.checks.insert(endpoint.id, health::watch(&self.cluster, endpoint));
+        }
+    }
+
+    fn take(&mut self, id: usize, answer: Answer) {
+        let cluster = &self.cluster.plan.name;
+        // One that has left may have had an answer on its way.
+        let Some(at) = self.names.iter().position(|name| name.id == id) else { return };
+        let name = &mut self.names[at];
         name.answered = true;
         match answer {
             Answer::Late(time) => name.fail(&format!("no answer in {time:?}"), cluster),
             Answer::Found(found, wait) => {
                 self.cluster.dns.ended(at, found.trouble.as_ref(), wait);
-                name.take(found, self.one_each, cluster);
+                name.take(found, cluster);
             }
         }
     }
 
     fn update(&mut self) {
-        update(&self.cluster, &self.addresses(), &mut self.checks);
+        let addresses = match self.cluster.plan.discovery {
+            Discovery::Static => literal_addresses(&self.cluster.plan.endpoints),
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_) => self.addresses(),
+        };
+        update(&self.cluster, &addresses, &mut self.checks);
     }
 
     /// Each address once, in an order that does not depend on the server's.
@@ -158,14 +206,21 @@ impl Names {
 
 impl Name {
     /// One that is an address is found already.
-    fn new(endpoint: &Endpoint) -> Name {
+    fn new(id: usize, endpoint: &Endpoint, dns: &Dns, one_each: bool) -> Name {
         let targets: Vec<Target> = literal(endpoint).into_iter().collect();
-        Name { endpoint: endpoint.clone(), answered: !targets.is_empty(), targets, failing: false }
+        let (endpoint, dns, answered) = (endpoint.clone(), dns.clone(), !targets.is_empty());
+        Name { id, endpoint, dns, one_each, targets, answered, failing: false, _follower: None }
     }
 
-    fn take(&mut self, found: asker::Found, one: bool, cluster: &str) {
+    /// True when what is known of it is known of this endpoint, too.
+    fn is_asked_for(&self, endpoint: &Endpoint, dns: &Dns, one_each: bool) -> bool {
+        let asked = |endpoint: &Endpoint| (endpoint.host.clone(), endpoint.port, endpoint.srv);
+        asked(&self.endpoint) == asked(endpoint) && (&self.dns, self.one_each) == (dns, one_each)
+    }
+
+    fn take(&mut self, found: asker::Found, cluster: &str) {
         let before = std::mem::replace(&mut self.targets, found.targets);
-        if one {
+        if self.one_each {
             self.targets = one_of(&self.targets, &before).into_iter().collect();
         }
         let host = &self.endpoint.host;

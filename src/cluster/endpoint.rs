@@ -97,6 +97,30 @@ impl Endpoint {
         }
     }
 
+    /// Takes over what is known of the same address from another configuration of its cluster.
+    pub(super) fn inherit(&self, before: &Endpoint) {
+        self.set_healthy(before.is_healthy());
+        let reasons = before.reasons();
+        if self.tally.is_some() {
+            self.set_ejection(reasons.ejection.clone());
+        }
+        self.change_reasons(|own| own.last_check_failure = reasons.last_check_failure);
+        *self.joined.lock().unwrap_or_else(PoisonError::into_inner) =
+            *before.joined.lock().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    /// The same as found.
+    pub(super) fn found(&self) -> Found {
+        Found {
+            address: self.address,
+            weight: self.weight,
+            priority: self.priority,
+            labels: self.labels.clone(),
+            name: self.name.clone(),
+            server_name: self.server_name.clone(),
+        }
+    }
+
     /// Whether it is what was found. A name alone makes no other endpoint: two names of the file may share an address,
     /// and which of them DNS finds first is not worth a connection. Under TLS the certificates tell them apart.
     pub(crate) fn is(&self, found: &Found) -> bool {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Cluster, Found};
 use crate::config::load_text;
+use crate::metrics::Slot;
 use crate::registry::Registry;
 
 impl Found {
@@ -38,5 +39,5 @@ pub(crate) fn cluster(keys: &str, routes: &[&str]) -> Cluster {
         routes = routes.join(", ")
     );
     let plan = load_text(&yaml, "test.yaml", &Registry::builtin(), &|_| None).expect("a good configuration");
-    Cluster::new(0, plan.clusters[0].clone(), 2)
+    Cluster::new(Slot::only("a"), plan.clusters[0].clone(), 2)
 }

@@ -45,7 +45,7 @@ pub(crate) struct CheckCounts {
 /// Starts the cluster's checks of one endpoint, on the current runtime. It is up when all of them say so.
 pub(crate) fn watch(cluster: &Arc<Cluster>, endpoint: &Arc<Endpoint>) -> Checks {
     let checks = &cluster.plan.health_checks;
-    let verdicts = Arc::new(Mutex::new(vec![true; checks.len()]));
+    let verdicts = Arc::new(Mutex::new(vec![endpoint.is_healthy(); checks.len()]));
     let tasks = (0..checks.len())
         .map(|at| Checked { cluster: cluster.clone(), endpoint: endpoint.clone(), at, verdicts: verdicts.clone() })
         .map(|checked| tokio::spawn(run(checked)).abort_handle())
@@ -87,7 +87,7 @@ impl Checked {
 async fn run(checked: Checked) {
     let check = checked.check();
     sleep(jittered(check.initial_delay, check.interval_jitter)).await;
-    let mut streak = Streak::new(check);
+    let mut streak = Streak::new(check, checked.endpoint.is_healthy());
     let mut prober = Prober::new(check, &checked);
     loop {
         let result = ask(&checked, &mut prober).await;
@@ -162,10 +162,10 @@ struct Streak {
 }
 
 impl Streak {
-    /// An endpoint begins as up: traffic does not wait for the first check.
-    fn new(check: &HealthCheck) -> Streak {
+    /// An endpoint begins as up, since traffic does not wait for the first check, or as other checks have left it.
+    fn new(check: &HealthCheck, up: bool) -> Streak {
         Streak {
-            up: true,
+            up,
             against: 0,
             healthy_threshold: check.healthy_threshold,
             unhealthy_threshold: check.unhealthy_threshold,

@@ -24,10 +24,16 @@ pub(crate) struct Outliers {
     plan: OutlierDetection,
     /// A row is full somewhere.
     full: Notify,
-    /// Ejections by [`Reason`]. The detector alone writes them.
+    counts: Arc<Counts>,
+}
+
+/// What became of a cluster's endpoints, whichever of its configurations it was. The detector alone writes them.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Ejections by [`Reason`].
     ejections: [Cell; Reason::ALL.len()],
     /// Ejections that `max_ejection_percent` did not allow.
-    pub(crate) prevented: Cell,
+    prevented: Cell,
 }
 
 /// Why an endpoint was ejected.
@@ -48,11 +54,17 @@ pub(crate) struct Ejection {
     pub(crate) times: u32,
 }
 
-/// Looks after a cluster for as long as this is polled.
-pub(crate) async fn detect(cluster: Arc<Cluster>) {
+/// Looks after a cluster for as long as this is polled, from how it is now.
+pub(crate) fn detect(cluster: Arc<Cluster>) -> impl Future<Output = ()> {
+    let members = cluster.members();
+    let known = members.endpoints.iter().map(|endpoint| (endpoint.id, Known::inherited(endpoint))).collect();
+    detect_from(cluster, known)
+}
+
+async fn detect_from(cluster: Arc<Cluster>, known: HashMap<usize, Known>) {
     let Some(outliers) = &cluster.outliers else { return };
     let interval = outliers.plan.interval;
-    let mut detector = Detector::new(&cluster, outliers);
+    let mut detector = Detector { cluster: &cluster, outliers, known };
     let mut sweep = Instant::now() + interval;
     loop {
         let next = detector.first_return().map_or(sweep, |at| at.min(sweep));
@@ -91,7 +103,13 @@ struct Known {
 
 impl Outliers {
     pub(super) fn new(plan: OutlierDetection) -> Outliers {
-        Outliers { plan, full: Notify::new(), ejections: Default::default(), prevented: Cell::default() }
+        Outliers { plan, full: Notify::new(), counts: Arc::default() }
+    }
+
+    /// Those of the same cluster with another configuration.
+    pub(super) fn succeed(plan: OutlierDetection, before: Option<&Outliers>) -> Outliers {
+        let counts = before.map(|before| before.counts.clone()).unwrap_or_default();
+        Outliers { plan, full: Notify::new(), counts }
     }
 
     pub(super) fn count(&self, tally: &Tally, worker: usize, verdict: Verdict) {
@@ -107,7 +125,12 @@ impl Outliers {
 
     /// Ejections so far, by reason.
     pub(crate) fn ejections(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.into_iter().zip(self.ejections.iter().map(Cell::get))
+        Reason::ALL.into_iter().zip(self.counts.ejections.iter().map(Cell::get))
+    }
+
+    /// Ejections that `max_ejection_percent` did not allow.
+    pub(crate) fn prevented(&self) -> u64 {
+        self.counts.prevented.get()
     }
 }
 
@@ -134,11 +157,7 @@ impl Reason {
 
 // === impl Detector ===
 
-impl<'c> Detector<'c> {
-    fn new(cluster: &'c Cluster, outliers: &'c Outliers) -> Detector<'c> {
-        Detector { cluster, outliers, known: HashMap::new() }
-    }
-
+impl Detector<'_> {
     /// Ejects endpoints with a row of failures.
     fn look_at_rows(&mut self, now: Instant) {
         let members = self.cluster.members();
@@ -181,7 +200,7 @@ impl<'c> Detector<'c> {
         let (cluster, label, plan) = (&self.cluster.plan.name, &endpoint.label, &self.outliers.plan);
         let ejected = members.endpoints.iter().filter(|endpoint| endpoint.is_ejected()).count();
         if ejected >= most_ejected(members.endpoints.len(), plan.max_ejection_percent) {
-            self.outliers.prevented.add(1);
+            self.outliers.counts.prevented.add(1);
             tracing::debug!(%cluster, endpoint = %label, reason = reason.name(), "not ejected: max_ejection_percent");
             return;
         }
@@ -190,7 +209,7 @@ impl<'c> Detector<'c> {
         let (times, time) =
             (known.times, plan.base_ejection_time.saturating_mul(known.times).min(plan.max_ejection_time));
         known.ejected_until = Some(now + time);
-        self.outliers.ejections[reason as usize].add(1);
+        self.outliers.counts.ejections[reason as usize].add(1);
         let until = SystemTime::now() + time;
         self.cluster.set_ejection(endpoint, Some(Ejection { reason, until, times }));
         tracing::warn!(%cluster, endpoint = %label, reason = reason.name(), ?time, times, "endpoint ejected");
@@ -215,6 +234,16 @@ impl<'c> Detector<'c> {
             self.cluster.set_ejection(endpoint, None);
             tracing::info!(cluster = %self.cluster.plan.name, endpoint = %endpoint.label, "ejection ends");
         }
+    }
+}
+
+impl Known {
+    /// What another configuration of the cluster has left: nothing, for an endpoint that is new.
+    fn inherited(endpoint: &Endpoint) -> Known {
+        let before = endpoint.tally.as_ref().map(Tally::count_of_all).unwrap_or_default();
+        let Some(ejection) = endpoint.reasons().ejection else { return Known { before, ..Known::default() } };
+        let left = ejection.until.duration_since(SystemTime::now()).unwrap_or_default();
+        Known { before, times: ejection.times, ejected_until: Some(Instant::now() + left) }
     }
 }
 

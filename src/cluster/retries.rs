@@ -11,14 +11,21 @@ use crate::metrics::WorkerMetrics;
 /// The bounds, and what has been used of them.
 #[derive(Debug)]
 pub(crate) struct Retries {
-    throttle: Option<Throttle>,
+    throttling: Option<RetryThrottling>,
+    throttle: Option<Arc<Throttle>>,
     budget: Option<RetryBudget>,
-    /// Retries that wait for their backoff or whose response has not begun; counted where there is a budget.
-    under_way: AtomicUsize,
     buffer: usize,
-    buffered: AtomicUsize,
+    used: Arc<Used>,
     /// Where the calls in flight are counted.
     workers: OnceLock<Vec<Arc<WorkerMetrics>>>,
+}
+
+/// What is in use of a cluster, whichever of its configurations granted it.
+#[derive(Debug, Default)]
+struct Used {
+    /// Retries that wait for their backoff or whose response has not begun.
+    under_way: AtomicUsize,
+    buffered: AtomicUsize,
 }
 
 /// Tokens in thousandths (gRFC A6, "Throttling Retry Attempts and Hedged RPCs").
@@ -35,13 +42,24 @@ const TOKEN: u64 = 1000;
 impl Retries {
     pub(crate) fn new(plan: &plan::Cluster) -> Retries {
         Retries {
-            throttle: plan.throttling().map(Throttle::new),
+            throttling: plan.throttling(),
+            throttle: plan.throttling().map(Throttle::new).map(Arc::new),
             budget: plan.retry_budget,
-            under_way: AtomicUsize::new(0),
             buffer: plan.retry_buffer.per_cluster,
-            buffered: AtomicUsize::new(0),
+            used: Arc::default(),
             workers: OnceLock::new(),
         }
+    }
+
+    /// Those of the same cluster with another configuration: what is in use stays in use, and tokens that mean the same
+    /// stay as they are.
+    pub(super) fn succeed(plan: &plan::Cluster, before: &Retries) -> Retries {
+        let mut retries = Retries::new(plan);
+        if retries.throttling == before.throttling {
+            retries.throttle = before.throttle.clone();
+        }
+        retries.used = before.used.clone();
+        retries
     }
 
     /// Tells where the workers count their calls. Until then a budget knows of none.
@@ -65,43 +83,45 @@ impl Retries {
 
     /// True while too many attempts fail.
     pub(crate) fn is_throttled(&self) -> bool {
-        self.throttle.as_ref().is_some_and(Throttle::is_low)
+        self.throttle.as_ref().is_some_and(|throttle| throttle.is_low())
     }
 
     /// Takes a place for a retry of a call to the cluster with this index. False when there is none.
     pub(crate) fn begin(&self, cluster: usize) -> bool {
-        let Some(budget) = self.budget else { return true };
+        let Some(budget) = self.budget else {
+            // Counted all the same: the next configuration may have one.
+            self.used.under_way.fetch_add(1, Ordering::Relaxed);
+            return true;
+        };
         let in_flight: u64 =
             self.workers.get().into_iter().flatten().map(|worker| worker.in_flight(Some(cluster)).get()).sum();
         let share = in_flight.saturating_mul(u64::from(budget.percent)) / 100;
         let most = usize::try_from(share).unwrap_or(usize::MAX).max(budget.min_concurrency as usize);
         let take = |taken: usize| (taken < most).then_some(taken + 1);
-        self.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.used.under_way.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Gives a place back.
     pub(crate) fn end(&self) {
-        if self.budget.is_some() {
-            self.under_way.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.used.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes room for bytes of a request. False when there is none.
     pub(crate) fn keep(&self, bytes: usize) -> bool {
         let take = |kept: usize| kept.checked_add(bytes).filter(|kept| *kept <= self.buffer);
-        self.buffered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.used.buffered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Gives room back.
     pub(crate) fn release(&self, bytes: usize) {
         if bytes > 0 {
-            self.buffered.fetch_sub(bytes, Ordering::Relaxed);
+            self.used.buffered.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
     /// Bytes of requests that are kept.
     pub(crate) fn buffered(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed)
+        self.used.buffered.load(Ordering::Relaxed)
     }
 }
 
@@ -138,11 +158,11 @@ mod tests {
 
     fn retries(budget: Option<RetryBudget>) -> Retries {
         Retries {
-            throttle: Some(Throttle::new(RetryThrottling { max_tokens: 10, token_ratio: Thousandths(500) })),
+            throttling: None,
+            throttle: Some(Throttle::new(RetryThrottling { max_tokens: 10, token_ratio: Thousandths(500) }).into()),
             budget,
-            under_way: AtomicUsize::new(0),
             buffer: RetryBuffer { per_call: 10, per_cluster: 100 }.per_cluster,
-            buffered: AtomicUsize::new(0),
+            used: Arc::default(),
             workers: OnceLock::new(),
         }
     }

@@ -35,11 +35,12 @@ pub(crate) async fn grow(cluster: Arc<Cluster>) {
     let Some(plan) = cluster.plan.slow_start else { return };
     let step = (plan.window / STEPS).max(SHORTEST_STEP);
     loop {
-        cluster.joined.notified().await;
+        // Those who were growing when the configuration changed grow on.
         while cluster.is_growing(Instant::now()) {
             sleep(step).await;
             cluster.renew();
         }
+        cluster.joined.notified().await;
     }
 }
 

@@ -84,6 +84,18 @@ impl Diagnostics {
         &self.file
     }
 
+    /// Each error in a line, with its place.
+    #[must_use]
+    pub fn one_liners(&self) -> Vec<String> {
+        let line = |one: &Diagnostic| {
+            let place =
+                if one.place.line == 0 { String::new() } else { format!(":{}:{}", one.place.line, one.place.column) };
+            let label = one.label.as_deref().map_or(String::new(), |label| format!(" ({})", printable(label)));
+            format!("{}{place}: {}{label}", self.file, printable(&one.message))
+        };
+        self.list.iter().map(line).collect()
+    }
+
     /// The errors, in the order of their lines. Never empty.
     #[must_use]
     pub fn list(&self) -> &[Diagnostic] {

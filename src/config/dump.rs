@@ -98,6 +98,28 @@ fn socket(address: std::net::SocketAddr) -> Option<Value> {
     Some(map([("socket_address", Some(inner))]))
 }
 
+/// What is neither a listener nor a cluster.
+pub(super) fn root_keys(plan: &Plan) -> Value {
+    let mut root = root(plan);
+    if let Value::Mapping(root) = &mut root
+        && let Some(Value::Mapping(mut resources)) = root.remove("static_resources")
+        && let Some(shutdown) = resources.remove("shutdown_config")
+    {
+        root.insert("shutdown_config".into(), shutdown);
+    }
+    root
+}
+
+/// A listener without its routes.
+pub(super) fn own_keys(one: &Listener) -> Value {
+    let mut value = listener(one, &[]);
+    if let Value::Mapping(keys) = &mut value {
+        keys.remove("filter_chains");
+        keys.insert("grpc_filters".into(), Value::Sequence(one.filters.iter().map(filter).collect()));
+    }
+    value
+}
+
 fn root(plan: &Plan) -> Value {
     let shutdown = map([("timeout", time(plan.shutdown.timeout)), ("delay", time(plan.shutdown.delay))]);
     let resources = map([
@@ -186,7 +208,7 @@ fn filter(filter: &NamedFilter) -> Value {
     map([("name", some(&*filter.name)), ("config", Some(config))])
 }
 
-fn route(route: &Route, clusters: &[Cluster]) -> Value {
+pub(super) fn route(route: &Route, clusters: &[Cluster]) -> Value {
     let segment = |segment: &Segment| match segment {
         Segment::Literal(text) => format!("/{text}"),
         Segment::Any => "/*".to_owned(),
@@ -243,7 +265,7 @@ fn action(cluster: Option<&Cluster>, route: &Route) -> Value {
     ])
 }
 
-fn cluster(cluster: &Cluster) -> Value {
+pub(super) fn cluster(cluster: &Cluster) -> Value {
     let (kind, dns) = match &cluster.discovery {
         Discovery::Static => ("Static", None),
         Discovery::StrictDns(dns) => ("StrictDNS", Some(dns)),

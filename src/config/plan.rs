@@ -308,6 +308,18 @@ impl Cluster {
         self.endpoint_drain_timeout.is_some() || self.rebalance.is_some()
     }
 
+    /// True when connections that were made, and endpoints that are watched, for another configuration of the cluster serve
+    /// this one as they are.
+    #[must_use]
+    pub fn keeps_connections_of(&self, before: &Cluster) -> bool {
+        let watched = |cluster: &Cluster| (cluster.outlier_detection.is_some(), cluster.balance.decay_time());
+        self.tls == before.tls
+            && self.http2 == before.http2
+            && self.idle_timeout == before.idle_timeout
+            && self.ends_streams() == before.ends_streams()
+            && watched(self) == watched(before)
+    }
+
     /// The tokens that stop retries, whoever gave them.
     #[must_use]
     pub fn throttling(&self) -> Option<RetryThrottling> {

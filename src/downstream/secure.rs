@@ -15,7 +15,7 @@ use super::socket::Socket;
 use crate::call::Forwarded;
 use crate::config::plan::{self, ListenerTls};
 use crate::drain::Listening;
-use crate::local::{Listener, Local};
+use crate::local::{Local, Served};
 use crate::metrics::Cell;
 use crate::tls::{Refusal, Session};
 
@@ -50,7 +50,7 @@ pub(super) enum Failed {
 /// When there is no connection to be had, with the reason.
 pub(super) async fn open(
     local: &Local,
-    listener: &Listener,
+    listener: &Served,
     socket: TcpStream,
     peer: SocketAddr,
     drain: &Listening,
@@ -128,7 +128,7 @@ async fn is_plaintext(socket: &TcpStream) -> io::Result<bool> {
 
 /// What backends are told of a client, where the listener tells them of clients: of one without a certificate nothing, and not
 /// what it says of itself.
-pub(super) fn forwarded(listener: &Listener, session: Option<&Session>) -> Option<Forwarded> {
+pub(super) fn forwarded(listener: &Served, session: Option<&Session>) -> Option<Forwarded> {
     let forward = listener.plan.tls.as_ref()?.forward_client_cert.as_ref()?;
     let client = session.and_then(|session| session.client.as_ref());
     Some((forward.header.clone(), client.and_then(|client| client.forwarded(&forward.fields))))
@@ -136,7 +136,7 @@ pub(super) fn forwarded(listener: &Listener, session: Option<&Session>) -> Optio
 
 /// Counts a connection that did not come about. The first of its kind has a line in the log, which says what is wrong; the
 /// metric says how often.
-pub(super) fn failed(local: &Local, listener: &Listener, peer: SocketAddr, failed: &Failed) {
+pub(super) fn failed(local: &Local, listener: &Served, peer: SocketAddr, failed: &Failed) {
     let (name, metrics) = (&listener.plan.name, &local.metrics);
     match failed {
         Failed::Tls(refusal) => {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use crate::config::plan;
 use crate::memory::Memory;
 
@@ -22,8 +24,7 @@ pub(crate) enum Refused {
 /// The connections of a listener, counted where the configuration limits them.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    most: Option<usize>,
-    most_of_a_source: Option<usize>,
+    limits: ArcSwap<plan::Admission>,
     memory: Option<Arc<Memory>>,
     open: AtomicUsize,
     sources: Mutex<HashMap<IpAddr, usize>>,
@@ -51,15 +52,19 @@ impl Refused {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &plan::Admission, memory: Option<Arc<Memory>>) -> Admission {
+    pub(crate) fn new(limits: plan::Admission, memory: Option<Arc<Memory>>) -> Admission {
         Admission {
-            most: limits.max_connections,
-            most_of_a_source: limits.max_connections_per_source,
+            limits: ArcSwap::from_pointee(limits),
             memory,
             open: AtomicUsize::new(0),
             sources: Mutex::default(),
             refused: Default::default(),
         }
+    }
+
+    /// Other limits, for connections that come from now on. Those of a source are counted from when they are limited.
+    pub(crate) fn change(&self, limits: plan::Admission) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// A place for a connection from this address.
@@ -72,10 +77,11 @@ impl Admission {
             return Err(self.refuse(Refused::Memory));
         }
         // One task accepts for a listener: between the look and the count the number can only fall.
-        if self.most.is_some_and(|most| self.open.load(Ordering::Relaxed) >= most) {
+        let limits = self.limits.load();
+        if limits.max_connections.is_some_and(|most| self.open.load(Ordering::Relaxed) >= most) {
             return Err(self.refuse(Refused::Connections));
         }
-        let source = self.most_of_a_source.map(|most| (source(address), most));
+        let source = limits.max_connections_per_source.map(|most| (source(address), most));
         if let Some((source, most)) = source {
             let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             let open = sources.entry(source).or_default();
@@ -129,7 +135,7 @@ mod tests {
 
     fn admission(most: Option<usize>, most_of_a_source: Option<usize>) -> Arc<Admission> {
         let limits = plan::Admission { max_connections: most, max_connections_per_source: most_of_a_source };
-        Arc::new(Admission::new(&limits, None))
+        Arc::new(Admission::new(limits, None))
     }
 
     fn from(address: &str) -> IpAddr {

@@ -38,11 +38,15 @@ impl Rotation {
     }
 }
 
-/// Follows the files of a plan's listeners. Each task ends when nobody uses its listener's files any more.
-pub(crate) fn follow_files(plan: &Plan, tasks: &mut JoinSet<()>) {
+/// Follows the files of a plan's listeners, but for those that the plan before it had: they are followed already. Each task
+/// ends when nobody uses its listener's files any more.
+pub(crate) fn follow_files(plan: &Plan, before: Option<&Plan>, tasks: &mut JoinSet<()>) {
+    let listeners = before.into_iter().flat_map(|plan| &plan.listeners);
+    let followed: Vec<_> = listeners.filter_map(|listener| Some(&listener.tls.as_ref()?.acceptor)).collect();
     for listener in &plan.listeners {
         if let Some(tls) = &listener.tls
             && let Some(interval) = tls.reload_interval
+            && !followed.iter().any(|known| Arc::ptr_eq(known, &tls.acceptor))
         {
             tasks.spawn(follow(listener.name.clone(), Arc::downgrade(&tls.acceptor), interval));
         }

@@ -64,12 +64,16 @@ pub(super) enum Stage {
 
 /// Connects, and waits for the backend's SETTINGS: a port that accepts and never speaks is no connection, and the first
 /// streams respect the backend's limit.
-pub(super) async fn dial(pool: &Pool, stage: &Cell<Stage>) -> Result<(SendRequest<Queued>, Driver), DialError> {
-    let socket = connect(pool, stage).await?;
+pub(super) async fn dial(
+    pool: &Pool,
+    plan: &plan::Cluster,
+    stage: &Cell<Stage>,
+) -> Result<(SendRequest<Queued>, Driver), DialError> {
+    let socket = connect(pool, plan, stage).await?;
     stage.set(Stage::Http2);
     let meter = Rc::new(Meter::default());
     let (corked, cork) = cork(socket, meter.clone(), Role::Client);
-    match greet(pool, corked, cork.clone(), meter).await {
+    match greet(plan, corked, cork.clone(), meter).await {
         Ok(greeted) => Ok(greeted),
         Err(error) => Err(in_terms_of_tls(error, &cork).await),
     }
@@ -94,10 +98,10 @@ async fn in_terms_of_tls(error: DialError, cork: &Cork<Socket, Rc<Meter>>) -> Di
 }
 
 /// A socket that HTTP/2 can be spoken on.
-async fn connect(pool: &Pool, stage: &Cell<Stage>) -> Result<Socket, DialError> {
+async fn connect(pool: &Pool, plan: &plan::Cluster, stage: &Cell<Stage>) -> Result<Socket, DialError> {
     let socket = TcpStream::connect(pool.endpoint.address).await.map_err(DialError::Tcp)?;
     socket.set_nodelay(true).map_err(DialError::Tcp)?;
-    let Some(tls) = &pool.cluster.plan.tls else { return Ok(Socket::Plain(socket)) };
+    let Some(tls) = &plan.tls else { return Ok(Socket::Plain(socket)) };
     stage.set(Stage::Tls);
     let name = pool.endpoint.server_name.as_ref();
     tls.connector.connect(socket, name).await.map(Socket::tls).map_err(DialError::Tls)
@@ -105,12 +109,12 @@ async fn connect(pool: &Pool, stage: &Cell<Stage>) -> Result<Socket, DialError> 
 
 /// The beginning of HTTP/2, up to the backend's SETTINGS.
 async fn greet(
-    pool: &Pool,
+    plan: &plan::Cluster,
     corked: Corked<Socket, Rc<Meter>>,
     cork: Rc<Cork<Socket, Rc<Meter>>>,
     meter: Rc<Meter>,
 ) -> Result<(SendRequest<Queued>, Driver), DialError> {
-    let mut handshake = pin!(builder(&pool.cluster.plan.http2).handshake::<_, Queued>(corked));
+    let mut handshake = pin!(builder(&plan.http2).handshake::<_, Queued>(corked));
     let (send, h2) = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
         match cork.poll_uncork(cx) {

@@ -21,15 +21,18 @@ struct Driven<'a> {
     timers: Timers<'a>,
     /// The pool gives its places away.
     offered: bool,
+    most_streams: usize,
     settings: u32,
     clean_turns: u64,
 }
 
 /// Dials for the pool, and drives the connection until its end. It is counted for as long.
 pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
-    let plan = &pool.cluster.plan;
+    // What the connection is made with holds until its end, whatever a reload says.
+    let cluster = pool.cluster();
+    let plan = &cluster.plan;
     let stage = Cell::new(Stage::default());
-    let dialed = timeout(plan.connect_timeout, dial(&pool, &stage)).await;
+    let dialed = timeout(plan.connect_timeout, dial(&pool, plan, &stage)).await;
     let dialed = dialed.unwrap_or_else(|_| Err(DialError::timeout(plan.connect_timeout, stage.get())));
     let (send, mut driver) = match dialed {
         Ok(connected) => connected,
@@ -39,11 +42,19 @@ pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
     let connection = Rc::new(Connection::new(send, driver.meter.clone(), most));
     let timers = Timers::new(plan, &connection, driver.h2.ping_pong());
     let (settings, clean_turns) = (driver.meter.settings(), driver.cork.turns.now());
-    let connections = &pool.metrics.upstream_connections[pool.cluster.index];
+    let connections = &pool.metrics.upstream_connections[cluster.index];
     connections.add(1);
     pool.connected(&connection);
-    let mut driven =
-        Driven { pool: &pool, connection: &connection, driver, timers, offered: true, settings, clean_turns };
+    let mut driven = Driven {
+        pool: &pool,
+        connection: &connection,
+        driver,
+        timers,
+        offered: true,
+        most_streams: most,
+        settings,
+        clean_turns,
+    };
     if let Err(error) = poll_fn(|cx| driven.poll(cx)).await {
         tracing::debug!(cluster = %plan.name, endpoint = %pool.endpoint.label, %error, "connection to a backend ended");
     }
@@ -75,7 +86,7 @@ impl Driven<'_> {
     fn note_what_changed(&mut self) {
         if self.settings != self.driver.meter.settings() {
             self.settings = self.driver.meter.settings();
-            self.connection.note_limit(self.pool.cluster.plan.http2.max_streams_per_connection as usize);
+            self.connection.note_limit(self.most_streams);
         }
         if self.clean_turns != self.driver.cork.turns.now() {
             self.clean_turns = self.driver.cork.turns.now();

@@ -32,7 +32,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
 /// The connections of one worker to one endpoint.
 pub(crate) struct Pool {
-    pub(crate) cluster: Arc<Cluster>,
+    /// The configuration that its next connection is made with.
+    cluster: RefCell<Arc<Cluster>>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) worker: usize,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -50,6 +51,8 @@ pub(crate) struct Pool {
     /// A task looks after those who wait when the failing endpoint's time is over.
     later: Cell<bool>,
     retired: Cell<bool>,
+    /// Only calls that began before a reload come here.
+    leaving: Cell<bool>,
     /// Streams that may be told to end; `None` where nobody would tell them.
     streams: Option<Streams>,
 }
@@ -99,7 +102,7 @@ impl Pool {
     ) -> Pool {
         let streams = cluster.plan.ends_streams().then(Streams::default);
         Pool {
-            cluster,
+            cluster: RefCell::new(cluster),
             endpoint,
             worker,
             metrics,
@@ -113,8 +116,19 @@ impl Pool {
             why: Cell::new(None),
             later: Cell::new(false),
             retired: Cell::new(false),
+            leaving: Cell::new(false),
             streams,
         }
+    }
+
+    /// The cluster in the configuration that holds now.
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.borrow().clone()
+    }
+
+    /// Serves the same endpoint for another configuration of its cluster.
+    pub(super) fn hand_over(&self, cluster: Arc<Cluster>) {
+        self.cluster.replace(cluster);
     }
 
     /// A stream on a connection that is up and has room. The oldest connection is filled first: fuller connections
@@ -144,7 +158,7 @@ impl Pool {
         if self.retired.get() {
             return Err(ConnectFailed(None));
         }
-        let _counted = Counted::new(&self.metrics, self.cluster.index);
+        let _counted = Counted::new(&self.metrics, self.cluster());
         let (reply, answer) = oneshot::channel();
         let load = WaitingLoad::new(self);
         let _until_left = EndOnDrop(load.clone());
@@ -221,14 +235,15 @@ impl Pool {
     /// True when a circuit breaker allows no further connection. A worker may have one to each endpoint all the same: calls
     /// that wait for a stream that can never come would help nobody.
     fn has_all_it_may(&self) -> bool {
-        let Some(breaker) = &self.cluster.breaker else { return false };
+        let cluster = self.cluster.borrow();
+        let Some(breaker) = &cluster.breaker else { return false };
         let has_one = self.dialing.get() > 0 || !self.connections.borrow().is_empty();
         has_one && breaker.is_connected_enough(&self.endpoint)
     }
 
     fn dial(self: &Rc<Pool>) {
         self.dialing.set(self.dialing.get() + 1);
-        let counted = Connected::count(&self.cluster, &self.endpoint);
+        let counted = Connected::count(&self.cluster.borrow(), &self.endpoint);
         tokio::task::spawn_local(driver::run(self.clone(), counted));
     }
 
@@ -250,7 +265,7 @@ impl Pool {
         self.failing_until.set(None);
         let failures = self.failures.take();
         if failures > 0 {
-            let (cluster, endpoint) = (&self.cluster.plan.name, &self.endpoint.label);
+            let (cluster, endpoint) = (&self.cluster.borrow().plan.name, &self.endpoint.label);
             tracing::info!(%cluster, %endpoint, failures, "connects again");
         }
         if self.retired.get() {
@@ -261,17 +276,25 @@ impl Pool {
         }
         self.connections.borrow_mut().push(connection.clone());
         self.serve_waiting();
+        if self.leaving.get() {
+            if connection.most_streams() == 0 {
+                self.send_elsewhere();
+            }
+            connection.close();
+            self.forget(connection);
+        }
     }
 
     /// A connect failed. Those who wait go elsewhere.
     pub(super) fn connect_failed(self: &Rc<Pool>, why: &str, tls: Option<Reason>) {
         self.dialing.set(self.dialing.get() - 1);
-        self.metrics.connect_failures[self.cluster.index].add(1);
+        let of = self.cluster();
+        self.metrics.connect_failures[of.index].add(1);
         if let Some(reason) = tls {
-            self.metrics.tls_failures(self.cluster.index, reason.index()).add(1);
+            self.metrics.tls_failures(of.index, reason.index()).add(1);
         }
         self.why.set(tls);
-        let (cluster, endpoint) = (&self.cluster.plan.name, &self.endpoint.label);
+        let (cluster, endpoint) = (&of.plan.name, &self.endpoint.label);
         let failures = self.failures.get();
         if failures == 0 {
             tracing::warn!(%cluster, %endpoint, why, "cannot connect");
@@ -283,7 +306,7 @@ impl Pool {
         if self.failing_until.get().is_none_or(|until| Instant::now() >= until) {
             let backoff = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
             self.failing_until.set(Some(Instant::now() + backoff));
-            self.cluster.tell(&self.endpoint, self.worker, Verdict::GatewayFailure);
+            of.tell(&self.endpoint, self.worker, Verdict::GatewayFailure);
         }
         self.send_elsewhere();
         self.serve_later();
@@ -333,9 +356,24 @@ impl Pool {
             connection.close();
         }
         self.send_elsewhere();
-        if let Some(limit) = self.cluster.plan.endpoint_drain_timeout {
+        self.bound_streams();
+    }
+
+    fn bound_streams(self: &Rc<Pool>) {
+        if let Some(limit) = self.cluster.borrow().plan.endpoint_drain_timeout {
             tokio::task::spawn_local(removal::bound(Rc::downgrade(self), limit));
         }
+    }
+
+    /// A reload has taken the endpoint away: the same, but for calls that began before it. They may have nowhere else to go,
+    /// and get connections of their own.
+    pub(super) fn leave(self: &Rc<Pool>) {
+        self.leaving.set(true);
+        for connection in self.connections.take() {
+            connection.close();
+        }
+        self.serve_if_waiting();
+        self.bound_streams();
     }
 
     /// True when the endpoint has left the cluster.
@@ -427,17 +465,17 @@ impl Drop for EndOnDrop {
 }
 
 /// One call that waits for a stream, in the metrics.
-struct Counted<'a>(&'a WorkerMetrics, usize);
+struct Counted<'a>(&'a WorkerMetrics, Arc<Cluster>);
 
 impl<'a> Counted<'a> {
-    fn new(metrics: &'a WorkerMetrics, cluster: usize) -> Counted<'a> {
-        metrics.calls_waiting[cluster].add(1);
+    fn new(metrics: &'a WorkerMetrics, cluster: Arc<Cluster>) -> Counted<'a> {
+        metrics.calls_waiting[cluster.index].add(1);
         Counted(metrics, cluster)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.calls_waiting[self.1].sub(1);
+        self.0.calls_waiting[self.1.index].sub(1);
     }
 }

@@ -14,7 +14,7 @@ use super::streams::Move;
 ///
 /// The task holds the pool no longer than its streams and connections do.
 pub(super) async fn bound(pool: Weak<Pool>, limit: Duration) {
-    let Some((cluster, endpoint)) = pool.upgrade().map(|pool| (pool.cluster.clone(), pool.endpoint.clone())) else {
+    let Some((cluster, endpoint)) = pool.upgrade().map(|pool| (pool.cluster(), pool.endpoint.clone())) else {
         return;
     };
     let mut end = pin!(sleep(limit));
@@ -36,7 +36,7 @@ fn end_streams(pool: &Weak<Pool>) {
     let Some(pool) = pool.upgrade() else { return };
     let streams = pool.streams().map_or(0, |streams| streams.tell_all(Move::Removed));
     if streams > 0 {
-        let (cluster, endpoint) = (&pool.cluster.plan.name, &pool.endpoint.label);
+        let (cluster, endpoint) = (&pool.cluster().plan.name, &pool.endpoint.label);
         tracing::warn!(%cluster, %endpoint, streams, "an endpoint that was removed has had its time: its streams end");
     }
 }

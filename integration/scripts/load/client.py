@@ -3,6 +3,7 @@
     client.py large ADDRESS SIZE...   a unary call with a message of each size, echoed whole
     client.py empty ADDRESS COUNT     so many empty messages on one stream, echoed
     client.py hold ADDRESS STREAMS    opens streams, prints `open` once each was answered, and keeps them
+    client.py keep ADDRESS STREAMS    the same, and after SIGUSR1 has a message echoed on each and ends it
     client.py stall ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads no more
     client.py drink ADDRESS STREAMS   opens endless streams, prints `open` once each has sent something, reads them all
     client.py calls ADDRESS COUNT     prints `open` when it is ready, and makes unary calls, on a connection made then,
@@ -47,6 +48,24 @@ def hold(channel, streams):
         open_streams.append((requests, replies))
     print("open", flush=True)
     threading.Event().wait()
+
+
+def keep(channel, streams):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    open_streams = []
+    for _ in range(int(streams)):
+        requests = queue.SimpleQueue()
+        requests.put(b"open")
+        replies = channel.stream_stream("/weir.Load/Echo")(iter(requests.get, None))
+        assert next(replies) == b"open"
+        open_streams.append((requests, replies))
+    print("open", flush=True)
+    signal.sigwait({signal.SIGUSR1})
+    for requests, replies in open_streams:
+        requests.put(b"still here")
+        assert next(replies) == b"still here"
+        requests.put(None)
+        assert list(replies) == []
 
 
 def stall(channel, streams):
@@ -111,7 +130,7 @@ def late(channel, count):
             raise AssertionError("it was answered")
 
 
-COMMANDS = {command.__name__: command for command in (large, empty, hold, stall, drink, calls, chat, late)}
+COMMANDS = {command.__name__: command for command in (large, empty, hold, keep, stall, drink, calls, chat, late)}
 
 
 def main():

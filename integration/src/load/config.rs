@@ -53,7 +53,9 @@ impl Config {
         Gateway::start_with(&self.yaml(), &["--workers", &workers.to_string()])
     }
 
-    fn yaml(&self) -> String {
+    /// What the file says.
+    #[must_use]
+    pub fn yaml(&self) -> String {
         let Config { listener, cluster, shutdown, .. } = self;
         let mut endpoints = String::new();
         for endpoint in &self.endpoints {

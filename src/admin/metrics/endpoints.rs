@@ -71,7 +71,7 @@ pub(super) fn ejections_prevented(state: &State) -> MetricFamily {
     let mut family = family("weir_ejections_prevented_total", help, MetricType::COUNTER);
     for cluster in &state.clusters {
         if let Some(outliers) = &cluster.outliers {
-            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name)], outliers.prevented.get()));
+            family.mut_metric().push(counter(&[("cluster", &cluster.plan.name)], outliers.prevented()));
         }
     }
     family

@@ -11,9 +11,9 @@ use crate::memory::Memory;
 pub(super) fn abusive_connections(state: &State) -> MetricFamily {
     let help = "Connections closed because of what their clients did.";
     let mut family = family("weir_abusive_connections_total", help, MetricType::COUNTER);
-    for (index, listener) in state.plan.listeners.iter().enumerate() {
+    for listener in state.places.listeners.taken() {
         for abuse in Abuse::ALL {
-            let value = sum(state, |metrics| metrics.abusive(index, abuse));
+            let value = sum(state, |metrics| metrics.abusive(listener.index, abuse));
             family.mut_metric().push(counter(&[("listener", &listener.name), ("reason", abuse.name())], value));
         }
     }

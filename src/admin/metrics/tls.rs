@@ -7,9 +7,12 @@ use crate::config::plan::{Listener, ListenerTls};
 use crate::metrics::HANDSHAKES;
 use crate::tls::Cause;
 
+/// The listeners with TLS, each with the place of its counters.
 fn secured(state: &State) -> impl Iterator<Item = (usize, &Listener, &ListenerTls)> {
-    let listeners = state.plan.listeners.iter().enumerate();
-    listeners.filter_map(|(index, listener)| Some((index, listener, listener.tls.as_ref()?)))
+    let taken = state.places.listeners.taken();
+    let place = move |name: &str| taken.iter().find(|slot| &*slot.name == name).map(|slot| slot.index);
+    let listeners = state.plan.listeners.iter();
+    listeners.filter_map(move |listener| Some((place(&listener.name)?, listener, listener.tls.as_ref()?)))
 }
 
 pub(super) fn handshakes(state: &State) -> MetricFamily {

@@ -26,10 +26,15 @@ pub(crate) struct NameStatus {
 const RESULTS: [&str; 3] = ["success", "empty", "failure"];
 
 impl Status {
-    /// The names of a cluster, none of which has been looked up.
+    /// The names of a cluster. Nothing is known of those that were not among them before.
     pub(super) fn begin(&self, names: impl IntoIterator<Item = Arc<str>>) {
-        let unknown = |name| NameStatus { name, last_failure: None, next: None };
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.into_iter().map(unknown).collect();
+        let mut now = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *now);
+        let status = |name: Arc<str>| match before.iter().position(|known| known.name == name) {
+            Some(at) => before.swap_remove(at),
+            None => NameStatus { name, last_failure: None, next: None },
+        };
+        *now = names.into_iter().map(status).collect();
     }
 
     /// A look-up has ended.

@@ -127,7 +127,7 @@ async fn no_more_than_the_allowed_share_is_ejected() {
         bed.tell(endpoint, Verdict::GatewayFailure, 1).await;
     }
     assert_eq!(bed.ejected(), [0, 1]);
-    assert_eq!(bed.outliers().prevented.get(), 2);
+    assert_eq!(bed.outliers().prevented(), 2);
     bed.until_back(1).await;
     bed.tell(2, Verdict::GatewayFailure, 1).await;
     assert_eq!(bed.ejected(), [2]);

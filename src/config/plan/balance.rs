@@ -32,6 +32,17 @@ pub enum Balance {
     Maglev(HashOn),
 }
 
+impl Balance {
+    /// How long it is remembered how long calls took; `None` where nobody asks.
+    #[must_use]
+    pub fn decay_time(&self) -> Option<Duration> {
+        match self {
+            Balance::PeakEwma { decay_time } => Some(*decay_time),
+            _ => None,
+        }
+    }
+}
+
 /// What a hashing policy hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashOn {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 use rustls::pki_types::ServerName;
 
+use super::Plan;
 use crate::tls::{Acceptor, Connector};
 
 /// TLS towards the backends of a cluster: what the file says of it, and what makes the connections.
@@ -54,6 +55,37 @@ pub struct ListenerTls {
     /// Clients without TLS are served too.
     pub allow_plaintext: bool,
     pub(crate) acceptor: Arc<Acceptor>,
+}
+
+impl PartialEq for ListenerTls {
+    /// The acceptor follows from the rest, and from what stands in the files.
+    fn eq(&self, other: &ListenerTls) -> bool {
+        let files = |tls: &ListenerTls| (tls.certificates.clone(), tls.client_auth.clone());
+        let told = |tls: &ListenerTls| (tls.tls12, tls.cipher_suites.clone(), tls.forward_client_cert.clone());
+        let rest = |tls: &ListenerTls| (tls.handshake_timeout, tls.reload_interval, tls.allow_plaintext);
+        files(self) == files(other) && told(self) == told(other) && rest(self) == rest(other)
+    }
+}
+
+impl Eq for ListenerTls {}
+
+impl Plan {
+    /// The same, where listeners whose TLS is as it was keep what takes their connections: clients resume their sessions, and
+    /// counters go on. Files that nobody follows are those that this plan was made with.
+    #[must_use]
+    pub(crate) fn with_acceptors_of(mut self, before: &Plan) -> Plan {
+        for listener in &mut self.listeners {
+            let known = before.listeners.iter().find(|known| known.name == listener.name);
+            let known = known.and_then(|known| known.tls.as_ref());
+            if let (Some(tls), Some(known)) = (&mut listener.tls, known)
+                && tls == known
+                && tls.reload_interval.is_some()
+            {
+                tls.acceptor = known.acceptor.clone();
+            }
+        }
+        self
+    }
 }
 
 /// How clients show who they are.

@@ -1,0 +1,103 @@
+//! The listening sockets, through all reloads.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::StartError;
+use crate::config::plan;
+use crate::listener::{self, Admission};
+use crate::metrics::Slot;
+use crate::worker::Handle;
+
+/// A socket that listens, and who accepts from it. It closes with this.
+#[derive(Debug)]
+pub(super) struct Listening {
+    /// Unlike that of every other listener of the process, past ones included.
+    pub(super) number: usize,
+    pub(super) slot: Arc<Slot>,
+    pub(super) admission: Arc<Admission>,
+    /// As the configuration has it.
+    address: SocketAddr,
+    pub(super) bound: SocketAddr,
+    /// Only who accepts holds it open.
+    socket: Weak<TcpListener>,
+    acceptor: JoinHandle<()>,
+}
+
+/// Where a listener's connections are counted.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) number: usize,
+    pub(super) slot: Arc<Slot>,
+    pub(super) admission: Arc<Admission>,
+}
+
+/// Where a listener of a configuration gets its socket.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// It has the one with this number.
+    Kept(usize),
+    /// It is new, or one of another name had the address.
+    Open(Arc<TcpListener>),
+}
+
+impl Listening {
+    /// Begins to accept for a listener.
+    pub(super) fn start(
+        place: Place,
+        plan: &plan::Listener,
+        socket: Arc<TcpListener>,
+        workers: Arc<Vec<Handle>>,
+    ) -> Listening {
+        let Place { number, slot, admission } = place;
+        // It was asked when the socket was bound.
+        let bound = socket.local_addr().unwrap_or(plan.address);
+        let weak = Arc::downgrade(&socket);
+        let acceptor = listener::accept(number, slot.name.clone(), socket, admission.clone(), workers);
+        let acceptor = tokio::spawn(acceptor);
+        Listening { number, slot, admission, address: plan.address, bound, socket: weak, acceptor }
+    }
+
+    /// Accepts no more. What has been accepted has been handed over when this returns.
+    pub(super) async fn stop(mut self) {
+        self.acceptor.abort();
+        let _ = (&mut self.acceptor).await;
+    }
+
+    /// Ready when it has ended by itself.
+    #[cfg(test)]
+    pub(super) async fn ended(mut self) {
+        (&mut self.acceptor).await.expect("no panic");
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+    }
+}
+
+/// Where each listener of a configuration gets its socket, with those that are new bound.
+///
+/// # Errors
+///
+/// When one cannot be bound. Nothing has changed then.
+pub(super) fn sources(listeners: &[plan::Listener], before: &[Listening]) -> Result<Vec<Source>, StartError> {
+    let same = |one: &Listening, plan: &plan::Listener| one.slot.name == plan.name && one.address == plan.address;
+    let source = |plan: &plan::Listener| {
+        if let Some(kept) = before.iter().find(|one| same(one, plan)) {
+            return Ok(Source::Kept(kept.number));
+        }
+        let free = |one: &&Listening| !listeners.iter().any(|plan| same(one, plan));
+        // A port that the kernel chose for one is not what the other asks for.
+        let renamed = before.iter().filter(free).find(|one| one.address == plan.address && plan.address.port() != 0);
+        if let Some(socket) = renamed.and_then(|one| one.socket.upgrade()) {
+            return Ok(Source::Open(socket));
+        }
+        super::bind(&format!("listener {}", plan.name), plan.address).map(|(socket, _)| Source::Open(Arc::new(socket)))
+    };
+    listeners.iter().map(source).collect()
+}
