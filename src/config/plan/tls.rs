@@ -20,14 +20,18 @@ pub struct Tls {
     pub server_name: Option<ServerName<'static>>,
     /// Believes any certificate.
     pub insecure_skip_verify: bool,
+    /// How often the files are looked at; `None` is never.
+    pub reload_interval: Option<Duration>,
     pub(crate) connector: Connector,
 }
 
 impl PartialEq for Tls {
     /// The connector follows from the rest.
     fn eq(&self, other: &Tls) -> bool {
-        let told =
-            |tls: &Tls| (tls.ca_file.clone(), tls.identity.clone(), tls.server_name.clone(), tls.insecure_skip_verify);
+        let told = |tls: &Tls| {
+            let files = (tls.ca_file.clone(), tls.identity.clone(), tls.reload_interval);
+            (files, tls.server_name.clone(), tls.insecure_skip_verify)
+        };
         told(self) == told(other)
     }
 }
