@@ -1,8 +1,8 @@
 //! TLS: what both sides of the gateway need of it.
 //!
 //! rustls on aws-lc-rs, TLS 1.2 and 1.3, with post-quantum key exchange offered first. Files are read when the
-//! configuration is checked: what runs cannot fail for a file. Those of listeners are looked at again while they work, and
-//! taken only when they are good.
+//! configuration is checked: what runs cannot fail for a file. They are looked at again while the gateway works, and taken
+//! only when they are good.
 
 mod acceptor;
 mod certificate;
@@ -18,13 +18,15 @@ mod roots;
 mod rotation;
 mod unverified;
 
+use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use rustls::ConnectionCommon;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio::net::TcpStream;
 
-pub(crate) use acceptor::{Acceptor, Clients, Material, Offer, crls, suites};
+pub(crate) use acceptor::{Acceptor, Clients, Offer, crls, suites};
 pub(crate) use certificate::Facts;
 pub(crate) use client::ClientIdentity;
 pub(crate) use connector::{Connector, Trust};
@@ -33,7 +35,7 @@ pub(crate) use handshake::Session;
 pub(crate) use identity::{Identity, IdentityError, Validity};
 pub(crate) use refusal::{Cause, Refusal};
 pub(crate) use roots::{from_file, of_the_system};
-pub(crate) use rotation::follow_files;
+pub(crate) use rotation::{Rotation, follow_files};
 
 /// What a connection that carries gRPC agrees on (RFC 7301, RFC 9113 3.3).
 const ALPN_H2: &[u8] = b"h2";
@@ -43,6 +45,11 @@ const ALPN_H2: &[u8] = b"h2";
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
     PROVIDER.clone()
+}
+
+/// What is wrong with a file, in one sentence.
+fn in_file(path: &Path, what: impl fmt::Display) -> String {
+    format!("the file `{}` {what}", path.display())
 }
 
 /// An error of rustls in words; what is wrong with a certificate without the certificate's owner, who differs.

@@ -272,7 +272,7 @@ async fn large_messages_come_whole() -> Result<()> {
 async fn the_end_of_a_certificate_is_a_metric() -> Result<()> {
     let secured = Secured::start("", 1).await?;
     let file = secured.certificate.cert.display();
-    let name = format!("weir_tls_certificate_expiry_timestamp_seconds{{listener=\"grpc\",file=\"{file}\"}}");
+    let name = format!("weir_downstream_tls_certificate_expiry_timestamp_seconds{{listener=\"grpc\",file=\"{file}\"}}");
     // rcgen's own: the first of January 4096.
     ensure!(secured.gateway.metric(&name)? == 67_090_118_400.0, "{}", secured.gateway.metric(&name)?);
     Ok(())

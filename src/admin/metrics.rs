@@ -41,9 +41,6 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         proxy_protocol_failures(state),
         tls::handshakes(state),
         tls::failures(state),
-        tls::expiries(state),
-        tls::rotations(state),
-        tls::stale(state),
         upstream_connections(state),
         calls_waiting(state),
         connect_failures(state),
@@ -78,7 +75,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
     ];
     let mut page = Vec::new();
     // A family without metrics is an error to the encoder.
-    let families = families.into_iter().chain(config::families(state));
+    let families = families.into_iter().chain(config::families(state)).chain(tls::files(state));
     let families: Vec<_> = families.filter(|family| !family.get_metric().is_empty()).collect();
     TextEncoder::new().encode(&families, &mut page)?;
     String::from_utf8(page).map_err(|error| prometheus::Error::Msg(error.to_string()))

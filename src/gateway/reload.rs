@@ -96,7 +96,7 @@ impl Gateway {
         if state.draining.load(Ordering::Relaxed) {
             return Err(ReloadError::Draining);
         }
-        let plan = Arc::new(plan.with_acceptors_of(&state.plan));
+        let plan = Arc::new(plan.with_tls_of(&state.plan));
         let fixed = fixed(&state.plan, &plan);
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));

@@ -1,7 +1,6 @@
 //! The server side: a listener's TLS, as whoever takes connections from clients needs it.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +13,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::names::ByName;
-use super::rotation::Rotation;
-use super::{ALPN_H2, Identity, IdentityError, pem, provider, roots};
+use super::rotation::{Look, Renewed, Rotation};
+use super::{ALPN_H2, Identity, Validity, in_file, pem, provider, roots};
 
 /// What a listener's TLS is made of.
 #[derive(Clone, Debug)]
@@ -40,18 +39,10 @@ pub(crate) struct Clients {
 }
 
 /// What stood in the files of an [`Offer`], each of which is good.
-pub(crate) struct Material {
-    pub(crate) identities: Vec<Identity>,
-    pub(crate) roots: Option<Arc<RootCertStore>>,
-    pub(crate) crls: Vec<CertificateRevocationListDer<'static>>,
-}
-
-/// What the files of an [`Offer`] were when somebody looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Look {
-    all: u64,
-    /// Those that decide about clients.
-    clients: u64,
+struct Material {
+    identities: Vec<Identity>,
+    roots: Option<Arc<RootCertStore>>,
+    crls: Vec<CertificateRevocationListDer<'static>>,
 }
 
 /// Makes TLS connections from clients. What it makes them with may be exchanged while it works.
@@ -66,7 +57,9 @@ pub(crate) struct Current {
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifier: Option<Arc<dyn ClientCertVerifier>>,
     ticketer: Arc<dyn ProducesTickets>,
-    pub(super) look: Look,
+    look: Look,
+    /// The same of the files that decide about clients.
+    clients: Look,
     /// Until when each certificate is valid, in the order of the offer.
     pub(crate) not_after: Vec<i64>,
 }
@@ -100,21 +93,14 @@ pub(crate) fn crls(
 // === impl Offer ===
 
 impl Offer {
-    /// Looks at the files, whether or not they are any good.
-    pub(crate) fn look(&self) -> Look {
-        let (mut all, mut clients) = (DefaultHasher::new(), DefaultHasher::new());
-        let read = |path: &Path| std::fs::read(path).map_err(|error| error.kind());
-        for path in self.identities.iter().flat_map(|(cert, key)| [cert, key]) {
-            read(path).hash(&mut all);
-        }
-        if let Some(files) = &self.clients {
-            for path in std::iter::once(&files.ca_file).chain(&files.crl_files) {
-                let text = read(path);
-                text.hash(&mut all);
-                text.hash(&mut clients);
-            }
-        }
-        Look { all: all.finish(), clients: clients.finish() }
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        self.identities.iter().flat_map(|(cert, key)| [&**cert, &**key]).chain(self.client_files())
+    }
+
+    /// Those that decide about clients.
+    fn client_files(&self) -> impl Iterator<Item = &Path> {
+        let clients = self.clients.iter();
+        clients.flat_map(|clients| std::iter::once(&clients.ca_file).chain(&clients.crl_files)).map(PathBuf::as_path)
     }
 
     /// Reads the files.
@@ -122,34 +108,34 @@ impl Offer {
     /// # Errors
     ///
     /// What is wrong with the first that is no good.
-    pub(super) fn read(&self) -> Result<Material, String> {
-        let in_file = |path: &Path, what: &dyn fmt::Display| format!("the file `{}` {what}", path.display());
-        let mut identities = Vec::new();
-        for (cert, key) in &self.identities {
-            identities.push(Identity::load(cert, key).map_err(|errors| match errors.first() {
-                Some(IdentityError::Key(what)) => in_file(key, what),
-                Some(IdentityError::Certificate(what)) => in_file(cert, what),
-                None => in_file(cert, &"cannot be used"),
-            })?);
-        }
+    fn read(&self) -> Result<Material, String> {
+        let load = |(cert, key): &(PathBuf, PathBuf)| Identity::load_whole(cert, key);
+        let identities = self.identities.iter().map(load).collect::<Result<_, _>>()?;
         let mut material = Material { identities, roots: None, crls: Vec::new() };
         if let Some(clients) = &self.clients {
             let file = &clients.ca_file;
-            let roots = roots::from_file(file).map_err(|error| in_file(file, &error))?;
+            let roots = roots::from_file(file).map_err(|error| in_file(file, error))?;
             for file in &clients.crl_files {
-                material.crls.extend(crls(file, &roots).map_err(|error| in_file(file, &error))?);
+                material.crls.extend(crls(file, &roots).map_err(|error| in_file(file, error))?);
             }
             material.roots = Some(roots);
         }
         Ok(material)
     }
 
-    /// What connections are made with, of these files. Tickets of `before` are good for as long as the same clients are.
+    /// What connections are made with, of files that were so when somebody looked. Tickets of `before` are good for as long as
+    /// the same clients are.
     ///
     /// # Errors
     ///
-    /// When the files do not go together, with the reason.
-    fn make(&self, material: Material, look: Look, before: Option<&Current>) -> Result<Current, String> {
+    /// When the files are no good, with the reason.
+    fn make(&self, look: Look, before: Option<&Current>) -> Result<Current, String> {
+        let clients = Look::at(self.client_files());
+        let material = self.read()?;
+        if let Some(gone) = material.identities.iter().find(|own| before.is_some() && own.validity() == Validity::Past)
+        {
+            return Err(gone.expired());
+        }
         let versions: &[&SupportedProtocolVersion] = match (self.tls12, self.speaks_tls13()) {
             (true, true) => &[&TLS13, &TLS12],
             (true, false) => &[&TLS12],
@@ -168,7 +154,7 @@ impl Offer {
         for (identity, facts) in material.identities.iter().zip(&facts) {
             names.add(&facts.dns, &identity.key());
         }
-        let ticketer = match before.filter(|before| before.look.clients == look.clients) {
+        let ticketer = match before.filter(|before| before.clients == clients) {
             Some(before) => before.ticketer.clone(),
             None => aws_lc_rs::Ticketer::new().map_err(|error| super::said(&error))?,
         };
@@ -178,7 +164,7 @@ impl Offer {
         // Sessions are the clients' to keep: a store of our own would be a lock between workers.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let not_after = facts.iter().map(|facts| facts.not_after).collect();
-        Ok(Current { config: Arc::new(config), verifier, ticketer, look, not_after })
+        Ok(Current { config: Arc::new(config), verifier, ticketer, look, clients, not_after })
     }
 
     fn speaks_tls13(&self) -> bool {
@@ -197,13 +183,11 @@ impl Offer {
 // === impl Acceptor ===
 
 impl Acceptor {
-    /// Of files as they were when somebody looked before reading them.
-    ///
     /// # Errors
     ///
-    /// When the files do not go together, with the reason.
-    pub(crate) fn new(offer: Offer, look: Look, material: Material) -> Result<Acceptor, String> {
-        let current = offer.make(material, look, None)?;
+    /// When the files are no good, with the reason.
+    pub(crate) fn new(offer: Offer) -> Result<Acceptor, String> {
+        let current = offer.make(Look::at(offer.files()), None)?;
         Ok(Acceptor { offer, current: ArcSwap::from_pointee(current), rotation: Rotation::default() })
     }
 
@@ -211,16 +195,25 @@ impl Acceptor {
     pub(crate) fn current(&self) -> Arc<Current> {
         self.current.load_full()
     }
+}
 
-    /// Makes connections from now on with these files. Those that are open stay as they are.
-    ///
-    /// # Errors
-    ///
-    /// When the files do not go together, with the reason; nothing has changed then.
-    pub(super) fn exchange(&self, material: Material, look: Look) -> Result<(), String> {
-        let next = self.offer.make(material, look, Some(&self.current()))?;
+impl Renewed for Acceptor {
+    fn look(&self) -> Look {
+        Look::at(self.offer.files())
+    }
+
+    fn used(&self) -> Look {
+        self.current.load().look
+    }
+
+    fn take(&self, seen: Look) -> Result<(), String> {
+        let next = self.offer.make(seen, Some(&self.current()))?;
         self.current.store(Arc::new(next));
         Ok(())
+    }
+
+    fn rotation(&self) -> &Rotation {
+        &self.rotation
     }
 }
 

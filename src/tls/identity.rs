@@ -11,7 +11,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 
 use super::pem::{self, PemError};
-use super::{Facts, provider, said};
+use super::{Facts, in_file, provider, said};
 
 /// A certificate, what stands between it and its authority, and its key.
 #[derive(Clone)]
@@ -66,6 +66,24 @@ impl Identity {
     /// Whether the certificate is valid now. Whoever it is shown to decides what follows.
     pub(crate) fn validity(&self) -> Validity {
         self.key.cert.first().map_or(Validity::Now, validity)
+    }
+
+    /// The same, with the first thing that is wrong in one sentence.
+    ///
+    /// # Errors
+    ///
+    /// The sentence.
+    pub(super) fn load_whole(cert_file: &Path, key_file: &Path) -> Result<Identity, String> {
+        Identity::load(cert_file, key_file).map_err(|errors| match errors.first() {
+            Some(IdentityError::Certificate(what)) => in_file(cert_file, what),
+            Some(IdentityError::Key(what)) => in_file(key_file, what),
+            None => in_file(cert_file, "cannot be used"),
+        })
+    }
+
+    /// That its time is over, in one sentence.
+    pub(super) fn expired(&self) -> String {
+        format!("the certificate in `{}` has expired", self.cert_file.display())
     }
 
     /// What the certificate says of its owner.

@@ -53,7 +53,7 @@ impl Mounted {
 }
 
 async fn taken(gateway: &Gateway, result: &str, times: f64) -> Result<()> {
-    let name = format!("weir_tls_reloads_total{{listener=\"grpc\",result=\"{result}\"}}");
+    let name = format!("weir_downstream_tls_reloads_total{{listener=\"grpc\",result=\"{result}\"}}");
     gateway.wait_metric(&name, |count| count == times).await.map(drop)
 }
 
@@ -125,7 +125,7 @@ async fn files_that_do_not_fit_are_refused_and_the_old_ones_stay() -> Result<()>
     let gateway = setup.start(1)?;
     let address = gateway.listener("grpc")?;
     let stale = async |value: f64| {
-        gateway.wait_metric("weir_tls_files_refused{listener=\"grpc\"}", |now| now == value).await.map(drop)
+        gateway.wait_metric("weir_downstream_tls_files_refused{listener=\"grpc\"}", |now| now == value).await.map(drop)
     };
     let refused = async |times: f64, why: &str| {
         taken(&gateway, "refused", times).await?;

@@ -1,11 +1,13 @@
-//! TLS towards clients. A listener in plaintext has none of these.
+//! TLS towards clients, and the files of TLS on both sides. Where there is plaintext there is none of these.
+
+use std::collections::BTreeMap;
 
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::{State, counter, family, gauge, sum};
 use crate::config::plan::{Listener, ListenerTls};
 use crate::metrics::HANDSHAKES;
-use crate::tls::Cause;
+use crate::tls::{Cause, Rotation};
 
 /// The listeners with TLS, each with the place of its counters.
 fn secured(state: &State) -> impl Iterator<Item = (usize, &Listener, &ListenerTls)> {
@@ -42,37 +44,72 @@ pub(super) fn failures(state: &State) -> MetricFamily {
     family
 }
 
-pub(super) fn expiries(state: &State) -> MetricFamily {
-    let help = "The last second in which a listener's certificate is valid, since 1970.";
-    let mut family = family("weir_tls_certificate_expiry_timestamp_seconds", help, MetricType::GAUGE);
-    for (_, listener, tls) in secured(state) {
-        let current = tls.acceptor.current();
-        for ((file, _), until) in tls.certificates.iter().zip(&current.not_after) {
-            let file = file.display().to_string();
+/// What a listener or a cluster has of files that may change.
+struct Files<'s> {
+    owner: &'s str,
+    /// Each certificate, and until when it is valid, in seconds since 1970.
+    certificates: BTreeMap<String, i64>,
+    rotation: &'s Rotation,
+}
+
+fn of_listeners(state: &State) -> Vec<Files<'_>> {
+    secured(state)
+        .map(|(_, listener, tls)| {
+            let current = tls.acceptor.current();
+            let names = tls.certificates.iter().map(|(file, _)| file.display().to_string());
+            let certificates = names.zip(current.not_after.iter().copied()).collect();
+            Files { owner: &listener.name, certificates, rotation: &tls.acceptor.rotation }
+        })
+        .collect()
+}
+
+fn of_clusters(state: &State) -> Vec<Files<'_>> {
+    let clusters = state.clusters.iter().filter_map(|cluster| Some((&*cluster.plan.name, cluster.plan.tls.as_ref()?)));
+    clusters
+        .map(|(owner, tls)| {
+            let name = tls.identity.as_ref().map(|(file, _)| file.display().to_string());
+            let certificates = name.into_iter().zip(tls.connector.not_after()).collect();
+            Files { owner, certificates, rotation: tls.connector.rotation() }
+        })
+        .collect()
+}
+
+/// Ends of certificates, and how the rotation of files goes: of listeners, and of clusters.
+pub(super) fn files(state: &State) -> impl Iterator<Item = MetricFamily> {
+    let sides = [("downstream", "listener", of_listeners(state)), ("upstream", "cluster", of_clusters(state))];
+    sides.into_iter().flat_map(|(side, label, files)| {
+        [expiry(side, label, &files), reloads(side, label, &files), refused(side, label, &files)]
+    })
+}
+
+fn expiry(side: &str, label: &str, files: &[Files<'_>]) -> MetricFamily {
+    let name = format!("weir_{side}_tls_certificate_expiry_timestamp_seconds");
+    let mut family = family(&name, "The last second in which a certificate is valid, since 1970.", MetricType::GAUGE);
+    for one in files {
+        for (file, until) in &one.certificates {
             let until = u64::try_from(*until).unwrap_or_default();
-            family.mut_metric().push(gauge(&[("listener", &listener.name), ("file", &file)], until));
+            family.mut_metric().push(gauge(&[(label, one.owner), ("file", file)], until));
         }
     }
     family
 }
 
-pub(super) fn rotations(state: &State) -> MetricFamily {
-    let help = "How often a listener's TLS files had changed and were taken, or were refused.";
-    let mut family = family("weir_tls_reloads_total", help, MetricType::COUNTER);
-    for (_, listener, tls) in secured(state) {
-        for (result, value) in tls.acceptor.rotation.counts() {
-            family.mut_metric().push(counter(&[("listener", &listener.name), ("result", result)], value));
+fn reloads(side: &str, label: &str, files: &[Files<'_>]) -> MetricFamily {
+    let help = "How often TLS files had changed and were taken, or were refused.";
+    let mut family = family(&format!("weir_{side}_tls_reloads_total"), help, MetricType::COUNTER);
+    for one in files {
+        for (result, value) in one.rotation.counts() {
+            family.mut_metric().push(counter(&[(label, one.owner), ("result", result)], value));
         }
     }
     family
 }
 
-pub(super) fn stale(state: &State) -> MetricFamily {
-    let help = "1 while a listener's TLS files on disk were refused and earlier ones are used.";
-    let mut family = family("weir_tls_files_refused", help, MetricType::GAUGE);
-    for (_, listener, tls) in secured(state) {
-        let value = u64::from(tls.acceptor.rotation.is_stale());
-        family.mut_metric().push(gauge(&[("listener", &listener.name)], value));
+fn refused(side: &str, label: &str, files: &[Files<'_>]) -> MetricFamily {
+    let help = "1 while the TLS files on disk were refused and earlier ones are used.";
+    let mut family = family(&format!("weir_{side}_tls_files_refused"), help, MetricType::GAUGE);
+    for one in files {
+        family.mut_metric().push(gauge(&[(label, one.owner)], u64::from(one.rotation.is_stale())));
     }
     family
 }

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateRevocationListDer;
-use rustls::{RootCertStore, SupportedCipherSuite};
+use rustls::SupportedCipherSuite;
 
 use super::Checker;
 use crate::config::diagnostic::Diagnostic;
@@ -15,20 +14,14 @@ use crate::config::located::At;
 use crate::config::place::Place;
 use crate::config::plan::{self, ClientAuth};
 use crate::config::suggest::did_you_mean;
-use crate::tls::{self, Acceptor, Clients, Identity, Material, Offer};
+use crate::tls::{self, Acceptor, Clients, Identity, Offer};
 
 /// How long a handshake may take. Three lost packets in a row cost a client seven seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often files are looked at. They are small, and whoever exchanges one has the old one for days.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-
 const CERT_AND_KEY: [&str; 2] = ["cert_file", "key_file"];
 
 const CLIENT_AUTH: [&str; 3] = ["none", "optional", "required"];
-
-/// Revocation lists.
-type Lists = Vec<CertificateRevocationListDer<'static>>;
 
 impl Checker<'_, '_> {
     /// TLS of a listener, for which `enable_tls` asks as in Pixiu. Nothing is guessed where the two keys are not of one
@@ -70,7 +63,7 @@ impl Checker<'_, '_> {
         let forward = self.forward_client_cert(file, !matches!(auth, Some(None)));
         self.plaintext_is_no_way_around(file);
         let timeout = self.positive(file.handshake_timeout.as_ref(), "handshake_timeout");
-        let interval = self.duration(file.reload_interval.as_ref()).unwrap_or(RELOAD_INTERVAL);
+        let reload_interval = self.reload_interval(file.reload_interval.as_ref());
         let offer = Offer {
             identities: pairs(file),
             tls12,
@@ -81,19 +74,16 @@ impl Checker<'_, '_> {
                 crl_files: auth.crl_files.clone(),
             }),
         };
-        // Before they are read: what changes meanwhile is found changed later.
-        let look = offer.look();
-        let identities = self.certificates(file, place);
-        let (roots, crls) = self.client_files(file, offer.clients.is_some())?;
-        let material = Material { identities: identities?, roots, crls };
-        let certificates = offer.identities.clone();
-        match Acceptor::new(offer, look, material) {
+        let certificates = self.certificates(file, place);
+        self.client_files(file, offer.clients.is_some())?;
+        let certificates = certificates?;
+        match Acceptor::new(offer) {
             Ok(acceptor) => Some(plan::ListenerTls {
                 certificates,
                 tls12,
                 cipher_suites: suites?,
                 handshake_timeout: timeout.unwrap_or(HANDSHAKE_TIMEOUT),
-                reload_interval: Some(interval).filter(|interval| !interval.is_zero()),
+                reload_interval,
                 client_auth: auth?,
                 forward_client_cert: forward,
                 allow_plaintext: file.allow_plaintext.as_ref().is_some_and(|allow| allow.value == Some(true)),
@@ -118,8 +108,8 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Every certificate with its key, the default first.
-    fn certificates(&self, file: &ListenerTls, place: Place) -> Option<Vec<Identity>> {
+    /// The files of every certificate and its key, the default first. `None` is an error.
+    fn certificates(&self, file: &ListenerTls, place: Place) -> Option<Vec<(PathBuf, PathBuf)>> {
         let named = file.cert_file.is_some() || file.key_file.is_some();
         let default =
             named.then(|| (place, self.identity(file.cert_file.as_ref(), file.key_file.as_ref(), CERT_AND_KEY)));
@@ -134,7 +124,7 @@ impl Checker<'_, '_> {
         for (at, (place, identity)) in loaded.iter().enumerate() {
             whole &= identity.as_ref().is_some_and(|identity| self.can_be_chosen(identity, at == 0, *place));
         }
-        whole.then(|| loaded.into_iter().filter_map(|(_, identity)| identity).collect())
+        whole.then(|| pairs(file))
     }
 
     fn certificate(&self, at: &At<CertificateFiles>) -> Option<Identity> {
@@ -173,7 +163,6 @@ impl Checker<'_, '_> {
     }
 
     /// The names that stand there, where the key does. The outer `None` is an error.
-    #[expect(clippy::option_option, reason = "an error, no word, and what was said are three things")]
     fn cipher_suites(&self, file: &ListenerTls, tls12: bool) -> Option<Option<Vec<String>>> {
         let Some(field) = &file.cipher_suites else { return Some(None) };
         let names = field.value.as_deref()?;
@@ -205,7 +194,6 @@ impl Checker<'_, '_> {
     }
 
     /// The outer `None` is an error.
-    #[expect(clippy::option_option, reason = "an error, no word, and what was said are three things")]
     fn client_auth(&self, file: &ListenerTls, place: Place) -> Option<Option<ClientAuth>> {
         let (word, key) = match &file.client_auth {
             Some(at) => (at.value.as_ref()?.0.as_str(), at),
@@ -249,21 +237,18 @@ impl Checker<'_, '_> {
     }
 
     /// What clients' certificates are held against. `None` is an error.
-    fn client_files(&self, file: &ListenerTls, asked: bool) -> Option<(Option<Arc<RootCertStore>>, Lists)> {
-        let Some(ca) = file.ca_file.as_ref().filter(|_| asked) else { return Some((None, Vec::new())) };
+    fn client_files(&self, file: &ListenerTls, asked: bool) -> Option<()> {
+        let Some(ca) = file.ca_file.as_ref().filter(|_| asked) else { return Some(()) };
         let roots = self.roots(ca.value.as_deref()?, ca.place)?;
-        let mut lists = Some(Vec::new());
+        let mut good = Some(());
         for at in crl_files(file) {
             let path = at.value.as_deref()?;
-            match tls::crls(Path::new(path), &roots) {
-                Ok(more) => lists = lists.map(|lists| [lists, more].concat()),
-                Err(error) => {
-                    self.error(Diagnostic::new(at.place, format!("the file `{path}` {error}")));
-                    lists = None;
-                }
+            if let Err(error) = tls::crls(Path::new(path), &roots) {
+                self.error(Diagnostic::new(at.place, format!("the file `{path}` {error}")));
+                good = None;
             }
         }
-        Some((Some(roots), lists?))
+        good
     }
 }
 

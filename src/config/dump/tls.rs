@@ -15,6 +15,7 @@ pub(super) fn cluster(tls: &Tls) -> Value {
         ("key_file", tls.identity.as_ref().and_then(|(_, key)| path(key))),
         ("server_name", tls.server_name.as_ref().and_then(|name| some(name.to_str().into_owned()))),
         ("insecure_skip_verify", some(tls.insecure_skip_verify)),
+        ("reload_interval", time(tls.reload_interval.unwrap_or_default())),
     ])
 }
 

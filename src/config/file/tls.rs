@@ -27,6 +27,9 @@ pub(crate) struct ClusterTls {
     /// Believes any certificate, of anybody. Whoever is on the way to the backend can then read and change all calls.
     #[schemars(extend("default" = false))]
     pub(crate) insecure_skip_verify: Option<At<bool>>,
+    /// How often the files are looked at for changes. `0s` is never.
+    #[schemars(extend("default" = "5s"))]
+    pub(crate) reload_interval: Option<At<Duration>>,
 }
 
 /// TLS towards the clients of a listener.

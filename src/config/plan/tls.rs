@@ -21,15 +21,21 @@ pub struct Tls {
     pub server_name: Option<ServerName<'static>>,
     /// Believes any certificate.
     pub insecure_skip_verify: bool,
+    /// How often the files are looked at; `None` is never.
+    pub reload_interval: Option<Duration>,
     pub(crate) connector: Connector,
 }
 
 impl PartialEq for Tls {
-    /// The connector follows from the rest.
+    /// The connector follows from the rest, and from what stands in the files: where nobody follows those, a plan that has read
+    /// them anew is another one.
     fn eq(&self, other: &Tls) -> bool {
-        let told =
-            |tls: &Tls| (tls.ca_file.clone(), tls.identity.clone(), tls.server_name.clone(), tls.insecure_skip_verify);
-        told(self) == told(other)
+        let told = |tls: &Tls| {
+            let files = (tls.ca_file.clone(), tls.identity.clone(), tls.reload_interval);
+            (files, tls.server_name.clone(), tls.insecure_skip_verify)
+        };
+        let as_read = || self.reload_interval.is_some() || self.connector.has_read_what(&other.connector);
+        told(self) == told(other) && as_read()
     }
 }
 
@@ -70,10 +76,10 @@ impl PartialEq for ListenerTls {
 impl Eq for ListenerTls {}
 
 impl Plan {
-    /// The same, where listeners whose TLS is as it was keep what takes their connections: clients resume their sessions, and
-    /// counters go on. Files that nobody follows are those that this plan was made with.
+    /// The same, where listeners and clusters whose TLS is as it was keep what makes their connections: sessions are resumed,
+    /// and counters go on. Files that nobody follows are those that this plan was made with.
     #[must_use]
-    pub(crate) fn with_acceptors_of(mut self, before: &Plan) -> Plan {
+    pub(crate) fn with_tls_of(mut self, before: &Plan) -> Plan {
         for listener in &mut self.listeners {
             let known = before.listeners.iter().find(|known| known.name == listener.name);
             let known = known.and_then(|known| known.tls.as_ref());
@@ -82,6 +88,16 @@ impl Plan {
                 && tls.reload_interval.is_some()
             {
                 tls.acceptor = known.acceptor.clone();
+            }
+        }
+        for cluster in &mut self.clusters {
+            let known = before.clusters.iter().find(|known| known.name == cluster.name);
+            let known = known.and_then(|known| known.tls.as_ref());
+            if let (Some(tls), Some(known)) = (&mut cluster.tls, known)
+                && tls == known
+                && tls.reload_interval.is_some()
+            {
+                tls.connector = known.connector.clone();
             }
         }
         self
