@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -15,15 +14,13 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, State};
 use crate::cluster::{Cluster, dns, outlier, slow_start};
 use crate::config::plan::Plan;
+use crate::drain::{self, Stages};
 use crate::listener;
 use crate::local::Parts;
 use crate::worker::{Command, Handle};
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-
-/// How often a drain's progress is logged.
-const DRAIN_REPORT: Duration = Duration::from_secs(5);
 
 /// What calls that are cut may take to tell their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -102,7 +99,8 @@ impl Gateway {
             cluster.retries.watch(handles.iter().map(|worker| worker.metrics.clone()));
         }
 
-        let state = Arc::new(State { plan, clusters, workers: handles.clone(), draining: AtomicBool::new(false) });
+        let state = Arc::new(State { plan, clusters, workers: handles.clone(), drain: Stages::default() });
+        control.spawn(drain::attend(state.clone()));
         let admin = admin_socket.as_ref().map(|(_, address)| *address);
         let metrics = metrics_socket.as_ref().map(|(_, address)| *address);
         for (socket, pages) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
@@ -159,19 +157,21 @@ impl Gateway {
     /// calls in flight finish. When `force` is ready, calls that are still open are cut then.
     pub async fn drain(mut self, force: impl Future<Output = ()>) -> Drained {
         let shutdown = self.state.plan.shutdown.clone();
-        self.state.draining.store(true, Ordering::Relaxed);
-        let (calls, connections) = self.state.load();
+        // Who has known for a while that clients should not come need not be waited for again.
+        let delay = shutdown.delay.saturating_sub(self.state.drain.leave());
+        let drain::Left { calls, connections, .. } = self.state.left();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
-        tell_all(&self.state, || Command::Drain);
+        self.state.tell_workers(|| Command::Drain);
         let finished = async {
-            sleep(shutdown.delay).await;
+            sleep(delay).await;
             close_listeners(&mut self.acceptors, &self.state).await;
+            self.state.tell_workers(|| Command::EndStreams);
             wait_until_empty(&self.state).await;
         };
         let finished = tokio::select! {
             () = finished => true,
             () = force => false,
-            () = sleep(shutdown.timeout.saturating_add(shutdown.delay)) => false,
+            () = sleep(shutdown.timeout.saturating_add(delay)) => false,
         };
         let cut = if finished {
             0
@@ -180,7 +180,7 @@ impl Gateway {
             close_listeners(&mut self.acceptors, &self.state).await;
             cut(&self.state).await
         };
-        let (_, connections) = self.state.load();
+        let connections = self.state.left().connections;
         let workers = self.state.workers.clone();
         stop(self.state, self.access_log).await;
         self.control.shutdown().await;
@@ -245,28 +245,24 @@ fn granted_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-fn tell_all(state: &State, command: impl Fn() -> Command) {
-    state.workers.iter().for_each(|worker| worker.tell(command()));
-}
-
 /// Closes the listening sockets. Connections that came since the drain began are told now: sooner, a client could not have
 /// made its calls on them.
 async fn close_listeners(acceptors: &mut JoinSet<()>, state: &State) {
     acceptors.shutdown().await;
-    tell_all(state, || Command::Drain);
+    state.tell_workers(|| Command::Drain);
 }
 
 /// Waits until no call is in flight and every connection has had its last byte.
 async fn wait_until_empty(state: &State) {
     let mut reported = Instant::now();
     loop {
-        let (calls, connections) = state.load();
-        if calls == 0 && connections == 0 {
+        let left = state.left();
+        if left.is_nothing() {
             return;
         }
-        if reported.elapsed() >= DRAIN_REPORT {
+        if reported.elapsed() >= drain::REPORT {
             reported = Instant::now();
-            tracing::info!(calls, connections, "draining");
+            left.report();
         }
         sleep(DRAIN_LOOK).await;
     }
@@ -274,8 +270,8 @@ async fn wait_until_empty(state: &State) {
 
 /// Ends the calls that are open and says how many there were.
 async fn cut(state: &State) -> u64 {
-    let (calls, _) = state.load();
-    tell_all(state, || Command::Cut);
+    let calls = state.left().calls;
+    state.tell_workers(|| Command::Cut);
     let _ = tokio::time::timeout(LAST_WORDS, wait_until_empty(state)).await;
     calls
 }

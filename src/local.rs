@@ -31,6 +31,8 @@ pub(crate) struct Listener {
     pub(crate) index: usize,
     pub(crate) plan: plan::Listener,
     pub(crate) router: Router<RouteTarget>,
+    /// Raised when streams should end whose route has them end with a drain.
+    pub(crate) streams_end: Rc<Signal>,
 }
 
 /// Where a route leads.
@@ -41,6 +43,7 @@ pub(crate) struct RouteTarget {
     /// Which of the cluster's endpoints; `None` is all of them.
     pub(crate) subset: Option<usize>,
     pub(crate) timeouts: plan::Timeouts,
+    pub(crate) on_drain: plan::OnDrain,
     pub(crate) chain: Rc<Chain>,
     pub(crate) upstream: Rc<Upstream>,
     /// What holds for some of its calls; `None` where nothing does.
@@ -95,6 +98,7 @@ impl Listener {
                 cluster: route.cluster,
                 subset: route.subset.or_else(|| upstreams[route.cluster].cluster.plan.default_subset()),
                 timeouts: route.timeouts,
+                on_drain: route.on_drain,
                 chain: chain.clone(),
                 upstream: upstreams[route.cluster].clone(),
                 methods: Methods::new(route, &upstreams[route.cluster].cluster.plan),
@@ -102,7 +106,7 @@ impl Listener {
             (route.clone(), Rc::new(target))
         });
         let router = Router::new(routes);
-        Listener { index, plan, router }
+        Listener { index, plan, router, streams_end: Rc::default() }
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) enum Command {
     Serve(Accepted),
     /// Tell every connection that is open now that it should end.
     Drain,
+    /// End streams whose route has them end with a drain.
+    EndStreams,
+    /// End no more streams.
+    KeepStreams,
     /// End every call.
     Cut,
     /// End.
@@ -136,6 +140,8 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
         match command {
             Command::Serve(accepted) => serve(local.clone(), accepted),
             Command::Drain => local.drain.take().raise(),
+            Command::EndStreams => local.listeners.iter().for_each(|listener| listener.streams_end.raise()),
+            Command::KeepStreams => local.listeners.iter().for_each(|listener| listener.streams_end.lower()),
             Command::Cut => local.cut.raise(),
             Command::Stop => return,
         }

@@ -1,5 +1,6 @@
 //! Folds the workers' cells into Prometheus' text format.
 
+mod drain;
 mod endpoints;
 mod hedges;
 
@@ -46,6 +47,8 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         timed_out(state),
         streams_ended(state),
         shed(state),
+        drain::state(state),
+        drain::calls_left(state),
         endpoints::healthy(state),
         endpoints::streams(state),
         endpoints::health_checks(state),

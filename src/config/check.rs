@@ -33,6 +33,7 @@ mod listener;
 mod locality;
 mod log;
 mod manager;
+mod on_drain;
 mod outlier;
 mod pattern;
 mod process;
