@@ -3,6 +3,7 @@
 mod body;
 mod client;
 pub(crate) mod deadline;
+mod draining;
 mod exchange;
 mod forwarded;
 mod hedging;
@@ -50,7 +51,7 @@ use replay::Claim;
 use request::Refusal;
 use retry::{Failure, Retry};
 pub(crate) use timers::Limit;
-use watch::{Interrupt, Watch};
+use watch::{Interrupt, Watch, WatchedDrain};
 
 /// Attempts at a call that no backend has processed. Each one goes to another endpoint while there is one; the bound is
 /// for a backend that refuses everything.
@@ -126,7 +127,8 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, record.listener.cut.listen());
+            let drain = WatchedDrain { local, listener: &record.listener };
+            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, drain);
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {

@@ -6,7 +6,6 @@ mod reload;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,6 +20,7 @@ pub use crate::admin::{ReloadRequest, ReloadRequests};
 use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
 use crate::config::plan::{self, Plan};
+use crate::drain::{self, Stages};
 use crate::listener::{self, Admission};
 use crate::local::Parts;
 use crate::memory::Memory;
@@ -32,9 +32,6 @@ pub use reload::{ReloadError, Reloaded};
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-
-/// How often a drain's progress is logged.
-const DRAIN_REPORT: Duration = Duration::from_secs(5);
 
 /// What calls that are cut may take to tell their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -134,7 +131,7 @@ impl Gateway {
             plan: plan.clone(),
             clusters,
             workers: handles.clone(),
-            draining: Arc::default(),
+            drain: Arc::new(Stages::default()),
             admissions: admissions.clone(),
             memory,
             places,
@@ -152,6 +149,7 @@ impl Gateway {
         if let Some(memory) = &state.load().memory {
             control.spawn(memory.clone().watch(handles.clone()));
         }
+        control.spawn(drain::attend(state.clone()));
         tls::follow_files(&plan, None, &mut control);
         let sockets = plan.listeners.iter().zip(sockets).zip(admissions);
         let accept = |((number, slot), ((plan, socket), admission))| {
@@ -213,19 +211,21 @@ impl Gateway {
     pub async fn drain(mut self, force: impl Future<Output = ()>) -> Drained {
         let state = self.state.load_full();
         let shutdown = state.plan.shutdown.clone();
-        state.draining.store(true, Ordering::Relaxed);
-        let (calls, connections) = state.load();
+        // Who has known for a while that clients should not come need not be waited for again.
+        let delay = shutdown.delay.saturating_sub(state.drain.leave());
+        let drain::Left { calls, connections, .. } = state.left();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
-        tell_all(&state, || Command::Drain);
+        state.tell_workers(|| Command::Drain);
         let finished = async {
-            sleep(shutdown.delay).await;
+            sleep(delay).await;
             close_listeners(&mut self.listening, &state).await;
+            state.tell_workers(|| Command::EndStreams);
             wait_until_empty(&state).await;
         };
         let finished = tokio::select! {
             () = finished => true,
             () = force => false,
-            () = sleep(shutdown.timeout.saturating_add(shutdown.delay)) => false,
+            () = sleep(shutdown.timeout.saturating_add(delay)) => false,
         };
         let cut = if finished {
             0
@@ -234,7 +234,7 @@ impl Gateway {
             close_listeners(&mut self.listening, &state).await;
             cut(&state).await
         };
-        let (_, connections) = state.load();
+        let connections = state.left().connections;
         let workers = state.workers.clone();
         stop(workers.clone(), self.access_log).await;
         self.keepers.clear();
@@ -304,30 +304,26 @@ fn granted_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-fn tell_all(state: &State, command: impl Fn() -> Command) {
-    state.workers.iter().for_each(|worker| worker.tell(command()));
-}
-
 /// Closes the listening sockets. Connections that came since the drain began are told now: sooner, a client could not have
 /// made its calls on them.
 async fn close_listeners(listening: &mut Vec<Listening>, state: &State) {
     for listening in listening.drain(..) {
         listening.stop().await;
     }
-    tell_all(state, || Command::Drain);
+    state.tell_workers(|| Command::Drain);
 }
 
 /// Waits until no call is in flight and every connection has had its last byte.
 async fn wait_until_empty(state: &State) {
     let mut reported = Instant::now();
     loop {
-        let (calls, connections) = state.load();
-        if calls == 0 && connections == 0 {
+        let left = state.left();
+        if left.is_nothing() {
             return;
         }
-        if reported.elapsed() >= DRAIN_REPORT {
+        if reported.elapsed() >= drain::REPORT {
             reported = Instant::now();
-            tracing::info!(calls, connections, "draining");
+            left.report();
         }
         sleep(DRAIN_LOOK).await;
     }
@@ -335,8 +331,8 @@ async fn wait_until_empty(state: &State) {
 
 /// Ends the calls that are open and says how many there were.
 async fn cut(state: &State) -> u64 {
-    let (calls, _) = state.load();
-    tell_all(state, || Command::Cut(None));
+    let calls = state.left().calls;
+    state.tell_workers(|| Command::Cut(None));
     let _ = tokio::time::timeout(LAST_WORDS, wait_until_empty(state)).await;
     calls
 }

@@ -11,6 +11,7 @@ use weir_filter::Code;
 
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
+use crate::config::plan::DrainPolicy;
 use crate::downstream::Abuse;
 use crate::tls::{Cause, Reason};
 use crate::upstream::Move;
@@ -149,6 +150,8 @@ pub(crate) struct WorkerMetrics {
     tls_failures: Growing<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
     pub(crate) untaken_responses: Cell,
+    /// Streams that a drain ends between two messages, and those that it cuts.
+    draining: [Cell; 2],
     /// Access-log records that were dropped because the writer was behind.
     pub(crate) dropped_records: Cell,
 }
@@ -209,6 +212,7 @@ impl WorkerMetrics {
             shed: cells(clusters * Full::ALL.len()),
             tls_failures: cells(clusters * Reason::LABELS.len()),
             untaken_responses: Cell::default(),
+            draining: Default::default(),
             dropped_records: Cell::default(),
         }
     }
@@ -321,6 +325,11 @@ impl WorkerMetrics {
     /// The counter of hedges that were not made for one reason.
     pub(crate) fn denied_hedges(&self, cluster: usize, denied: Denied) -> &Cell {
         &self.denied_hedges[cluster * Denied::COUNT + denied as usize]
+    }
+
+    /// The gauge of streams that this policy ends in the drain that is under way.
+    pub(crate) fn draining(&self, policy: DrainPolicy) -> &Cell {
+        &self.draining[usize::from(matches!(policy, DrainPolicy::Cut(_)))]
     }
 
     /// Calls in flight altogether.

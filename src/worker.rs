@@ -27,6 +27,10 @@ pub(crate) enum Command {
     Drain,
     /// Serve this from now on, and drop what is told when it is so.
     Reload(Parts, oneshot::Sender<()>),
+    /// End streams whose route has them end with a drain.
+    EndStreams,
+    /// End no more streams.
+    KeepStreams,
     /// End every call, or those of one listener that a reload took away.
     Cut(Option<usize>),
     /// End.
@@ -145,6 +149,8 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
         match command {
             Command::Serve(accepted) => serve(local.clone(), accepted),
             Command::Drain => local.drain(),
+            Command::EndStreams => local.end_streams(true),
+            Command::KeepStreams => local.end_streams(false),
             Command::Reload(parts, done) => {
                 local.reload(&parts);
                 let _ = done.send(());

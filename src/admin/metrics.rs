@@ -1,6 +1,7 @@
 //! Folds the workers' cells into Prometheus' text format.
 
 mod config;
+mod drain;
 mod endpoints;
 mod hedges;
 mod limits;
@@ -56,6 +57,8 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         timed_out(state),
         streams_ended(state),
         shed(state),
+        drain::state(state),
+        drain::calls_left(state),
         endpoints::healthy(state),
         endpoints::streams(state),
         endpoints::health_checks(state),

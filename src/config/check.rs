@@ -37,6 +37,7 @@ mod listener_tls;
 mod locality;
 mod log;
 mod manager;
+mod on_drain;
 mod outlier;
 mod pattern;
 mod process;

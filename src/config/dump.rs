@@ -6,6 +6,7 @@
 mod balance;
 mod dns;
 mod health;
+mod on_drain;
 mod tls;
 
 use serde_yaml::{Mapping, Value};
@@ -260,6 +261,7 @@ fn action(cluster: Option<&Cluster>, route: &Route) -> Value {
         ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
         ("max_stream_age", time(timeouts.age.unwrap_or_default())),
         ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
+        ("on_drain", on_drain::value(route.on_drain)),
         ("retry_policy", route.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
         ("hedging_policy", route.call_policy.as_ref().and_then(CallPolicy::hedging).map(hedging_policy)),
     ])

@@ -14,6 +14,7 @@ pub(crate) mod cluster;
 pub(crate) mod dns;
 pub(crate) mod listener;
 pub(crate) mod manager;
+pub(crate) mod on_drain;
 pub(crate) mod rebalance;
 pub(crate) mod retry;
 pub(crate) mod service_config;

@@ -9,6 +9,7 @@ mod breaker;
 mod dns;
 mod health;
 mod network;
+mod on_drain;
 mod rebalance;
 mod retry;
 mod tls;
@@ -27,6 +28,7 @@ pub use breaker::{Budget, CircuitBreakers};
 pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
 pub use network::{Network, NoNetwork};
+pub use on_drain::{DrainPolicy, OnDrain};
 pub use rebalance::Rebalance;
 pub use retry::{
     CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
@@ -192,6 +194,8 @@ pub struct Route {
     pub call_policy: Option<CallPolicy>,
     /// How long its calls may take.
     pub timeouts: Timeouts,
+    /// What a drain does to its streams.
+    pub on_drain: OnDrain,
 }
 
 /// How long the calls of a route may take; `None` is no limit.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -15,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
 use crate::config::diff::{Change, diff};
 use crate::config::{Diagnostics, Plan};
+use crate::drain::Stage;
 use crate::listener::Admission;
 use crate::local::Parts;
 use crate::tls;
@@ -93,7 +93,7 @@ impl Gateway {
 
     async fn replace(&mut self, plan: Plan) -> Result<Reloaded, ReloadError> {
         let state = self.state.load_full();
-        if state.draining.load(Ordering::Relaxed) {
+        if state.drain.get() == Stage::Leaving {
             return Err(ReloadError::Draining);
         }
         let plan = Arc::new(plan.with_tls_of(&state.plan));

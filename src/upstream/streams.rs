@@ -21,6 +21,10 @@ pub(crate) enum Move {
     Age,
     /// An endpoint joined, and gets its share.
     Rebalance,
+    /// The gateway drains, and the route's streams end between two messages then.
+    Drain,
+    /// The gateway drains, and the time that the route's streams have then is over.
+    DrainCut,
 }
 
 /// A stream, as far as one needs to know to have it end.
@@ -56,7 +60,7 @@ pub(crate) struct Enrolled {
 
 impl Move {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Move; 3] = [Move::Removed, Move::Age, Move::Rebalance];
+    pub(crate) const ALL: [Move; 5] = [Move::Removed, Move::Age, Move::Rebalance, Move::Drain, Move::DrainCut];
 
     /// Its name in metrics.
     pub(crate) const fn name(self) -> &'static str {
@@ -64,6 +68,8 @@ impl Move {
             Move::Removed => "endpoint_removed",
             Move::Age => "max_stream_age",
             Move::Rebalance => "rebalance",
+            Move::Drain => "drain",
+            Move::DrainCut => "drain_cut",
         }
     }
 
@@ -73,6 +79,8 @@ impl Move {
             Move::Removed => "the endpoint was removed, and the stream has had its time (endpoint_drain_timeout)",
             Move::Age => "the stream is older than its route's max_stream_age: open it anew",
             Move::Rebalance => "an endpoint has joined, and the stream makes room (rebalance): open it anew",
+            Move::Drain => "the gateway drains (on_drain): open the stream anew",
+            Move::DrainCut => "the gateway drains, and the stream has had its time (on_drain): open it anew",
         }
     }
 }
@@ -99,7 +107,12 @@ impl Stream {
     /// True for a stream that can be ended between two messages: not for a call that may be unary, nor for one whose client
     /// would take the end for the answer.
     pub(crate) fn may_move(&self) -> bool {
-        self.has_begun.get() && (self.is_stream.get() || self.methods.are_streams(self.method()))
+        self.has_begun.get() && self.is_known()
+    }
+
+    /// True for a call that is known to be no unary one.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_stream.get() || self.methods.are_streams(self.method())
     }
 
     fn method(&self) -> &str {

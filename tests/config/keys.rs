@@ -27,7 +27,10 @@ static_resources:
               route_config:
                 routes:
                   - match: {prefix: /a.B, headers: [{name: x-a, values: [b]}]}
-                    route: {cluster: orders, retry_policy: {max_attempts: 2, retryable_status_codes: [ABORTED]}}
+                    route:
+                      cluster: orders
+                      retry_policy: {max_attempts: 2, retryable_status_codes: [ABORTED]}
+                      on_drain: {policy: end_at_message_boundary}
               grpc_filters:
                 - name: dgp.filter.grpc.proxy
                   config: {}
@@ -72,6 +75,11 @@ fn names() -> String {
         .replace("- name: orders\n", cluster)
         .replace("10.0.0.1", "orders.internal")
         .replace("      rebalance: {}\n", "")
+}
+
+/// The same with streams that a drain cuts.
+fn cut() -> String {
+    ADDRESSES.replace("policy: end_at_message_boundary", "policy: cut")
 }
 
 /// What a user gets: the plan as YAML with the notices, or the errors.
@@ -129,6 +137,7 @@ fn sample(key: &Key) -> Value {
         "lb_policy" => "LeastRequest",
         "type" => "LogicalDns",
         "protocol" => "tcp",
+        "policy" => "wait",
         "level" => "trace",
         "address" => "10.1.2.3",
         "dns_resolver" => "GETADDRINFO",
@@ -153,7 +162,7 @@ fn sample(key: &Key) -> Value {
 
 #[test]
 fn every_key_has_an_effect_or_a_notice() {
-    let bases: Vec<Value> = [ADDRESSES.to_owned(), names(), secured(), asking(), hedged()]
+    let bases: Vec<Value> = [ADDRESSES.to_owned(), names(), secured(), asking(), hedged(), cut()]
         .iter()
         .map(|text| serde_yaml::from_str(text).unwrap())
         .collect();
@@ -185,9 +194,10 @@ fn every_key_has_an_effect_or_a_notice() {
 #[test]
 fn the_defaults_of_the_schema_are_those_that_hold() {
     let mut held = 0;
-    for base in [ADDRESSES.to_owned(), names(), secured(), asking(), hedged()] {
+    for base in [ADDRESSES.to_owned(), names(), secured(), asking(), hedged(), cut()] {
         let (is_secured, is_hashed) = (base.contains("tests/tls"), base.contains("hash_on:"));
         let is_asking = base.contains("client_auth");
+        let other_time = if base.contains("policy: cut") { ".on_drain.window" } else { ".on_drain.after" };
         let other_policy = if base.contains("hedging_policy") { ".retry_policy." } else { ".hedging_policy." };
         let base: Value = serde_yaml::from_str(&base).unwrap();
         for key in keys() {
@@ -203,7 +213,7 @@ fn the_defaults_of_the_schema_are_those_that_hold() {
                 continue;
             }
             // A call has one of the two.
-            if key.path.contains(other_policy) {
+            if key.path.contains(other_policy) || key.path.ends_with(other_time) {
                 continue;
             }
             if key.path.contains(".rebalance.") && is_hashed {

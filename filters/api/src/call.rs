@@ -53,7 +53,7 @@ pub enum Ending {
     ClientGone,
     /// The deadline passed.
     Deadline,
-    /// The drain's time was over.
+    /// The drain's time was over, or its route has its streams end with a drain.
     Drain,
     /// The endpoint left its cluster, and the time that its streams have then was over.
     EndpointRemoved,
