@@ -3,11 +3,11 @@
 
 mod clusters;
 mod config;
+mod drain;
 mod metrics;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,9 +23,12 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::config::plan::Plan;
+use crate::drain::{Left, Stages};
 use crate::gateway::ReloadError;
+use crate::listener::Admission;
+use crate::memory::Memory;
 use crate::metrics::Places;
-use crate::worker::Handle;
+use crate::worker::{Command, Handle};
 pub(crate) use config::ConfigStatus;
 pub use config::{ReloadRequest, ReloadRequests};
 
@@ -35,15 +38,23 @@ pub(crate) struct State {
     pub(crate) plan: Arc<Plan>,
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) workers: Arc<Vec<Handle>>,
-    pub(crate) draining: Arc<AtomicBool>,
+    pub(crate) drain: Arc<Stages>,
+    /// One for each listener.
+    pub(crate) admissions: Vec<Arc<Admission>>,
+    pub(crate) memory: Option<Arc<Memory>>,
     pub(crate) places: Arc<Places>,
     pub(crate) config: Arc<ConfigStatus>,
 }
 
 impl State {
-    /// Calls in flight and connections of all workers.
-    pub(crate) fn load(&self) -> (u64, usize) {
-        self.workers.iter().map(Handle::load).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    /// What a drain has left to wait for.
+    pub(crate) fn left(&self) -> Left {
+        Left::of(&self.workers)
+    }
+
+    /// Tells every worker.
+    pub(crate) fn tell_workers(&self, command: impl Fn() -> Command) {
+        self.workers.iter().for_each(|worker| worker.tell(command()));
     }
 }
 
@@ -90,6 +101,9 @@ async fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Res
     }
     let known =
         path == "/metrics" || pages == Pages::All && matches!(path, "/" | "/ready" | "/live" | "/clusters" | "/config");
+    if pages == Pages::All && drain::is_asked_by(path) {
+        return drain::answer(request.method(), path, state);
+    }
     if !known {
         return page(StatusCode::NOT_FOUND, TEXT, "not found\n".into());
     }
@@ -103,9 +117,7 @@ async fn answer(request: &Request<Incoming>, pages: Pages, state: &State) -> Res
             Ok(text) => page(StatusCode::OK, prometheus::TEXT_FORMAT, text),
             Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         },
-        "/ready" if state.draining.load(Ordering::Relaxed) => {
-            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into())
-        }
+        "/ready" if state.drain.is_draining() => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n".into()),
         "/ready" if !state.workers.iter().any(Handle::is_alive) => {
             page(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no worker is left\n".into())
         }
@@ -141,6 +153,8 @@ const INDEX: &str = "\
 /live      200 while the process answers
 /clusters  endpoints and their health, JSON
 /config    what runs, YAML
+/drain     POST: asks clients to leave, and stays
+/undrain   POST: takes that back
 /reload    POST reads the file again
 ";
 

@@ -2,13 +2,15 @@
 
 mod body;
 mod client;
-mod deadline;
+pub(crate) mod deadline;
+mod draining;
 mod exchange;
+mod forwarded;
 mod hedging;
 mod held;
 mod inspect;
 mod judge;
-mod message;
+pub(crate) mod message;
 mod moving;
 mod pump;
 mod record;
@@ -17,6 +19,7 @@ mod replay;
 mod request;
 mod retry;
 mod timers;
+mod trailers;
 mod watch;
 
 use std::future::poll_fn;
@@ -34,11 +37,12 @@ use crate::cluster::Cluster;
 use crate::cluster::balance::Question;
 use crate::config::plan::CallPolicy;
 use crate::local::{Local, RouteTarget, Served};
+use crate::memory;
 use crate::metrics::WorkerMetrics;
 use crate::status;
 use crate::upstream::{Begun, Lease, Shed, Unavailable};
 use body::Body;
-pub(crate) use client::{Client, Shared};
+pub(crate) use client::{Client, Forwarded, Shared};
 use exchange::{Attempted, End, Parties};
 use hedging::Schedule;
 use pump::Pump;
@@ -47,7 +51,7 @@ use replay::Claim;
 use request::Refusal;
 use retry::{Failure, Retry};
 pub(crate) use timers::Limit;
-use watch::{Interrupt, Watch};
+use watch::{Interrupt, Watch, WatchedDrain};
 
 /// Attempts at a call that no backend has processed. Each one goes to another endpoint while there is one; the bound is
 /// for a backend that refuses everything.
@@ -77,12 +81,20 @@ pub(crate) fn take_on(
     mut client: Client,
 ) -> Option<Serving> {
     let arrived = Instant::now();
-    let (head, stream) = request.into_parts();
-    let refusal = request::admit(&head, listener.plan.http2.max_header_list_size).err();
+    let (mut head, mut stream) = request.into_parts();
+    let refusal = request::admit(&head, &listener.plan.http2).err();
+    forwarded::apply(listener.plan.forwarding_headers, client.peer().ip(), &mut head.headers);
     let deadline = deadline::read(&head.headers, arrived);
-    let mut record = Record::new(local, listener, client.peer(), head.uri, head.headers, arrived);
+    client.identify(&mut head.headers);
+    let mut record = Record::new(local, listener, &client, head.uri, head.headers, arrived);
     if let Some(refusal) = refusal {
         refuse(&mut record, &mut client, refusal);
+        return None;
+    }
+    if local.memory.as_ref().is_some_and(|memory| memory.is_short()) {
+        local.metrics.calls_without_memory[listener.index].add(1);
+        let status = Status::new(Code::ResourceExhausted, "the gateway is short of memory (memory_limit)");
+        reply_after(&mut record, &mut client, &status, Ending::Gateway, Some(memory::PUSHBACK));
         return None;
     }
     let Some(route) = listener.router.find(record.call.method(), &record.call.metadata).cloned() else {
@@ -98,6 +110,11 @@ pub(crate) fn take_on(
         Some(methods) => methods.deadline(record.call.method(), arrived, deadline),
     };
     record.routed(route.clone());
+    if let Some(left) = client.left_at_once() {
+        let interrupt = Interrupt::Left(left).told_by(&mut stream);
+        record.end_with(interrupt.status().code, interrupt.ending(), &interrupt.status().message);
+        return None;
+    }
     Some(Serving { local: local.clone(), route, record, stream, client, deadline })
 }
 
@@ -110,7 +127,8 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, record.listener.cut.listen());
+            let drain = WatchedDrain { local, listener: &record.listener };
+            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, drain);
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {

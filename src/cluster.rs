@@ -5,7 +5,7 @@ pub(crate) mod breaker;
 pub(crate) mod dns;
 mod endpoint;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod hashing;
 pub(crate) mod health;
 pub(crate) mod keeper;

@@ -26,7 +26,7 @@ pub(crate) mod read;
 mod scalar;
 mod schema;
 mod shape;
-mod size;
+pub(crate) mod size;
 mod suggest;
 mod syntax;
 pub(crate) mod trail;

@@ -1,7 +1,13 @@
 //! The server side of HTTP/2: a connection from a client, and the streams that appear on it.
 
+mod abuse;
+mod budget;
 mod greeting;
+mod half_open;
 mod policing;
+mod proxy_protocol;
+mod secure;
+mod socket;
 
 use std::future::poll_fn;
 use std::io;
@@ -22,8 +28,11 @@ use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
 use crate::local::{Listener, Local};
 
+pub(crate) use abuse::Abuse;
 use greeting::{Greeting, TO_HTTP1};
+use half_open::HalfOpen;
 use policing::Policing;
+use socket::Socket;
 
 /// Streams that were reset here and whose late frames h2 still recognises.
 const REMEMBERED_RESETS: usize = 1024;
@@ -32,22 +41,21 @@ const REMEMBERED_RESETS: usize = 1024;
 /// times above the configured one, so that a list between the two gets an answer in gRPC.
 const OVERSIZE: u32 = 4;
 
-/// How long a client may take from its connection to its SETTINGS (RFC 9113 3.4). Three lost packets in a row cost one
-/// seven seconds; whoever needs longer holds a descriptor for nothing, as a scanner does or an attacker (Slowloris).
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// And no lower than this, in bytes: a connection has one list at a time that is not a call yet.
+const OVERSIZE_AT_LEAST: u32 = 1 << 20;
 
 /// How long a connection without streams may take to answer the PING of its GOAWAY, or to send its preface, during a
 /// drain: many round trips.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-type H2Connection = h2::server::Connection<Corked<TcpStream, Rc<Policing>>, Queued>;
+type H2Connection = h2::server::Connection<Corked<Socket, Rc<Policing>>, Queued>;
 
 /// A connection that has exchanged prefaces.
 struct Connection {
     local: Rc<Local>,
     listener: Rc<Listener>,
     h2: H2Connection,
-    cork: Rc<Cork<TcpStream, Rc<Policing>>>,
+    cork: Rc<Cork<Socket, Rc<Policing>>>,
     shared: Rc<Shared>,
     timers: Timers,
     /// GOAWAY has been sent; the connection ends with its last stream.
@@ -62,19 +70,38 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
     let drain = listener.drain.borrow().listen();
     let name = listener.name();
     // Boxed, so that what only the handshake needs does not stay for as long as the connection.
-    match Box::pin(accept(local, listener.clone(), socket, peer, &drain)).await {
-        Ok(mut connection) => match poll_fn(|cx| connection.poll(&drain, cx)).await {
-            Err(End::Policed(why)) => tracing::warn!(listener = %name, %peer, why, "connection closed"),
-            Err(error) => tracing::debug!(listener = %name, %peer, %error, "connection ended"),
-            Ok(()) => {}
-        },
+    match Box::pin(accept(local.clone(), listener.clone(), socket, peer, &drain)).await {
+        Ok(mut connection) => {
+            let peer = connection.shared.peer;
+            match poll_fn(|cx| connection.poll(&drain, cx)).await {
+                Err(End::Abused(abuse)) => {
+                    metrics.abusive(index, abuse).add(1);
+                    tracing::warn!(listener = %name, %peer, why = abuse.words(), "connection closed");
+                }
+                Err(error) => {
+                    if let End::Http2(error) = &error
+                        && let Some(abuse) = Abuse::told_by(error)
+                    {
+                        metrics.abusive(index, abuse).add(1);
+                    }
+                    tracing::debug!(listener = %name, %peer, %error, "connection ended");
+                }
+                Ok(()) => {}
+            }
+        }
         Err(End::Foreign(greeting)) => {
             if metrics.foreign(index, greeting.name()) {
                 let protocol = greeting.name();
                 tracing::warn!(listener = %name, %peer, protocol, "a client does not speak HTTP/2 without TLS");
             }
         }
-        Err(error) => tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about"),
+        Err(End::Unopened(failed)) => secure::failed(&local, &listener.served(), peer, &failed),
+        Err(error) => {
+            if let End::Abused(abuse) = error {
+                metrics.abusive(index, abuse).add(1);
+            }
+            tracing::debug!(listener = %name, %peer, %error, "no HTTP/2 connection came about");
+        }
     }
     metrics.downstream_connections[index].sub(1);
 }
@@ -89,10 +116,11 @@ async fn accept(
 ) -> Result<Box<Connection>, End> {
     // What a connection is made with holds until its end, whatever a reload says.
     let served = listener.served();
+    let secure::Opened { socket, session, peer } = secure::open(&local, &served, socket, peer, drain).await?;
     let policing = Rc::new(Policing::new(&served.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&served.plan.http2).handshake::<_, Queued>(corked));
-    let mut limit = Box::pin(sleep(HANDSHAKE));
+    let mut limit = Box::pin(sleep(served.plan.http2.header_timeout));
     let mut draining = false;
     let shaken = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
@@ -113,7 +141,8 @@ async fn accept(
             let goodbye = limit.deadline().min(Instant::now() + GOODBYE);
             limit.as_mut().reset(goodbye);
         }
-        limit.as_mut().poll(cx).map(|()| Err(End::Silent))
+        let silent = if draining { End::Left } else { End::Abused(Abuse::SlowPreface) };
+        limit.as_mut().poll(cx).map(|()| Err(silent))
     })
     .await;
     if let Err(End::Foreign(greeting)) = shaken {
@@ -122,7 +151,8 @@ async fn accept(
         let _ = timeout(GOODBYE, cork.turn_away(answer)).await;
     }
     let h2 = shaken?;
-    let shared = Rc::new(Shared::new(peer, cork.turns.clone()));
+    let forwarded = secure::forwarded(&served, session.as_ref()).map(Box::new);
+    let shared = Rc::new(Shared::new(peer, session.map(Rc::new), forwarded, cork.turns.clone()));
     let timers = Timers::new(&served.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
@@ -134,11 +164,11 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
         .initial_window_size(http2.stream_window)
         .initial_connection_window_size(http2.connection_window)
         .data_frame_budget(FRAME_BUDGET.max(http2.connection_window as usize / 2))
-        .max_header_list_size(http2.max_header_list_size.saturating_mul(OVERSIZE))
+        .max_header_list_size(http2.max_header_list_size.saturating_mul(OVERSIZE).max(OVERSIZE_AT_LEAST))
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole
         // life of a connection and would end an honest one.
-        .max_pending_accept_reset_streams(policing::BURST as usize)
+        .max_pending_accept_reset_streams(Abuse::Resets.allowance().burst as usize)
         .max_local_error_reset_streams(None);
     builder
 }
@@ -150,7 +180,7 @@ impl Connection {
             self.say_goodbye();
         }
         let driven = self.accept_calls(cx);
-        let policed = self.police();
+        let policed = self.police(cx);
         if let Poll::Ready(Err(error)) = self.cork.poll_uncork(cx) {
             return Poll::Ready(Err(error.into()));
         }
@@ -159,7 +189,7 @@ impl Connection {
             return driven.map_err(End::Http2);
         }
         if self.timers.is_silent(self.cork.meter.has_settings(), cx) {
-            return Poll::Ready(Err(End::Silent));
+            return Poll::Ready(Err(if self.draining { End::Left } else { End::Abused(Abuse::SlowPreface) }));
         }
         let busy = self.shared.open() > 0 || self.h2.has_streams();
         if self.timers.is_idle(busy, cx) {
@@ -183,7 +213,7 @@ impl Connection {
         loop {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
-                    let client = Client::new(self.shared.clone(), respond);
+                    let client = Client::new(self.shared.clone(), respond, self.cork.meter.resets_came());
                     if let Some(serving) =
                         guard(|| call::take_on(&self.local, &self.listener.served(), request, client))
                     {
@@ -198,11 +228,12 @@ impl Connection {
     }
 
     /// Judges the frames of this turn. A connection that must end is told why, in the turn's last frame.
-    fn police(&mut self) -> Result<(), End> {
-        let Some(verdict) = self.cork.meter.verdict(self.shared.open()) else { return Ok(()) };
-        self.cork.push_frame(&self.cork.meter.go_away(verdict));
-        self.local.metrics.abusive_connections[self.listener.index].add(1);
-        Err(End::Policed(verdict.words()))
+    fn police(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let slow = self.timers.half_open.is_over(self.cork.half_open(), cx);
+        let slow = slow.then_some(Abuse::SlowFrame);
+        let Some(abuse) = slow.or_else(|| self.cork.meter.verdict(self.shared.open())) else { return Ok(()) };
+        self.cork.push_frame(&self.cork.meter.go_away(abuse));
+        Err(End::Abused(abuse))
     }
 }
 
@@ -228,13 +259,15 @@ enum End {
     #[error("{0}")]
     Http2(h2::Error),
     #[error("{0}")]
-    Tcp(#[from] io::Error),
+    Unopened(#[from] secure::Failed),
     #[error("{0}")]
-    Policed(&'static str),
+    Tcp(#[from] io::Error),
+    #[error("{}", .0.words())]
+    Abused(Abuse),
     #[error("the client speaks {}", .0.name())]
     Foreign(Greeting),
-    #[error("no HTTP/2 preface with SETTINGS came in time")]
-    Silent,
+    #[error("the client did not speak before the drain")]
+    Left,
 }
 
 /// The timers of a connection, each there only while it is needed.
@@ -244,6 +277,7 @@ struct Timers {
     age: Option<Pin<Box<Sleep>>>,
     idle: Option<Box<Idle>>,
     left_over: Option<Pin<Box<Sleep>>>,
+    half_open: HalfOpen,
 }
 
 /// `idle_timeout` of a connection.
@@ -261,6 +295,7 @@ impl Timers {
             age: plan.max_connection_age.map(|age| Box::pin(sleep(chance::about(age)))),
             idle: plan.idle_timeout.map(Idle::new).map(Box::new),
             left_over: None,
+            half_open: HalfOpen::new(plan.http2.header_timeout),
         }
     }
 
@@ -334,12 +369,12 @@ mod tests {
 
     /// Answers every call, and panics over the first.
     async fn serve_after_a_panic(socket: DuplexStream) -> Rc<Shared> {
-        let shared = Rc::new(Shared::new(SocketAddr::from(([127, 0, 0, 1], 1)), Rc::default()));
+        let shared = Rc::new(Shared::new(SocketAddr::from(([127, 0, 0, 1], 1)), None, None, Rc::default()));
         let handshake = h2::server::Builder::new().handshake::<_, Queued>(socket);
         let mut connection = handshake.await.expect("a client");
         let mut calls = 0;
         while let Some(Ok((_, respond))) = connection.accept().await {
-            let mut client = Client::new(shared.clone(), respond);
+            let mut client = Client::new(shared.clone(), respond, false);
             calls += 1;
             guard(move || {
                 assert!(calls > 1, "a bug");

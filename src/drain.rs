@@ -1,10 +1,19 @@
-//! Signals that reach every connection or every call of a worker at once.
+//! The way out: how far the gateway is on it, what is left, and the signals that reach every connection or every call of a
+//! worker at once.
+
+mod attend;
+mod left;
+mod stage;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+
+pub(crate) use attend::{REPORT, attend};
+pub(crate) use left::Left;
+pub(crate) use stage::{Stage, Stages};
 
 /// Something that happens once: the drain begins, the drain's time is over.
 #[derive(Debug, Default)]
@@ -29,6 +38,11 @@ impl Signal {
                 waker.wake();
             }
         }
+    }
+
+    /// Takes it back for everybody who looks from now on.
+    pub(crate) fn lower(&self) {
+        self.raised.set(false);
     }
 
     /// True once it has happened.

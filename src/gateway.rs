@@ -6,7 +6,6 @@ mod reload;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,18 +20,18 @@ pub use crate::admin::{ReloadRequest, ReloadRequests};
 use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
 use crate::config::plan::{self, Plan};
-use crate::listener;
+use crate::drain::{self, Stages};
+use crate::listener::{self, Admission};
 use crate::local::Parts;
+use crate::memory::Memory;
 use crate::metrics::{Places, Slot};
+use crate::tls;
 use crate::worker::{Command, Handle};
 use listening::Listening;
 pub use reload::{ReloadError, Reloaded};
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-
-/// How often a drain's progress is logged.
-const DRAIN_REPORT: Duration = Duration::from_secs(5);
 
 /// What calls that are cut may take to tell their clients.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -109,10 +108,12 @@ impl Gateway {
         let places = Arc::new(Places::default());
         let (keepers, clusters) = start_clusters(&plan, &places, workers).await;
         let slots: Vec<Arc<Slot>> = plan.listeners.iter().map(|one| place_of(&one.name, &places, &[])).collect();
+        let memory = plan.memory_limit.map(|limit| Arc::new(Memory::new(limit)));
         let parts = Parts {
             plan: plan.clone(),
             listeners: slots.iter().cloned().enumerate().collect(),
             clusters: clusters.clone(),
+            memory: memory.clone(),
         };
         let sender = || access_log.as_ref().map(AccessLog::sender);
         let handles = (0..workers).map(|index| Handle::start(index, parts.clone(), sender()));
@@ -121,11 +122,18 @@ impl Gateway {
             cluster.retries.watch(handles.iter().map(|worker| worker.metrics.clone()));
         }
 
+        let admissions: Vec<_> = plan
+            .listeners
+            .iter()
+            .map(|listener| Arc::new(Admission::new(listener.admission.clone(), memory.clone())))
+            .collect();
         let state = State {
             plan: plan.clone(),
             clusters,
             workers: handles.clone(),
-            draining: Arc::default(),
+            drain: Arc::new(Stages::default()),
+            admissions: admissions.clone(),
+            memory,
             places,
             config: Arc::new(ConfigStatus::new()),
         };
@@ -138,11 +146,17 @@ impl Gateway {
                 control.spawn(admin::serve(socket, pages, state.clone()));
             }
         }
-        let accept = |((number, slot), (plan, socket)): ((usize, Arc<Slot>), (&plan::Listener, TcpListener))| {
-            Listening::start(number, slot, plan.address, Arc::new(socket), handles.clone())
+        if let Some(memory) = &state.load().memory {
+            control.spawn(memory.clone().watch(handles.clone()));
+        }
+        control.spawn(drain::attend(state.clone()));
+        tls::follow_files(&plan, None, &mut control);
+        let sockets = plan.listeners.iter().zip(sockets).zip(admissions);
+        let accept = |((number, slot), ((plan, socket), admission))| {
+            let place = listening::Place { number, slot, admission };
+            Listening::start(place, plan, Arc::new(socket), handles.clone())
         };
-        let listening: Vec<Listening> =
-            slots.into_iter().enumerate().zip(plan.listeners.iter().zip(sockets)).map(accept).collect();
+        let listening: Vec<Listening> = slots.into_iter().enumerate().zip(sockets).map(accept).collect();
         let listeners = listening.iter().map(|one| (one.slot.name.clone(), one.bound)).collect();
         let numbers = listening.len();
         Ok(Gateway { state, listening, numbers, keepers, control, access_log, listeners, admin, metrics })
@@ -197,19 +211,21 @@ impl Gateway {
     pub async fn drain(mut self, force: impl Future<Output = ()>) -> Drained {
         let state = self.state.load_full();
         let shutdown = state.plan.shutdown.clone();
-        state.draining.store(true, Ordering::Relaxed);
-        let (calls, connections) = state.load();
+        // Who has known for a while that clients should not come need not be waited for again.
+        let delay = shutdown.delay.saturating_sub(state.drain.leave());
+        let drain::Left { calls, connections, .. } = state.left();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
-        tell_all(&state, || Command::Drain);
+        state.tell_workers(|| Command::Drain);
         let finished = async {
-            sleep(shutdown.delay).await;
+            sleep(delay).await;
             close_listeners(&mut self.listening, &state).await;
+            state.tell_workers(|| Command::EndStreams);
             wait_until_empty(&state).await;
         };
         let finished = tokio::select! {
             () = finished => true,
             () = force => false,
-            () = sleep(shutdown.timeout.saturating_add(shutdown.delay)) => false,
+            () = sleep(shutdown.timeout.saturating_add(delay)) => false,
         };
         let cut = if finished {
             0
@@ -218,7 +234,7 @@ impl Gateway {
             close_listeners(&mut self.listening, &state).await;
             cut(&state).await
         };
-        let (_, connections) = state.load();
+        let connections = state.left().connections;
         let workers = state.workers.clone();
         stop(workers.clone(), self.access_log).await;
         self.keepers.clear();
@@ -288,30 +304,26 @@ fn granted_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-fn tell_all(state: &State, command: impl Fn() -> Command) {
-    state.workers.iter().for_each(|worker| worker.tell(command()));
-}
-
 /// Closes the listening sockets. Connections that came since the drain began are told now: sooner, a client could not have
 /// made its calls on them.
 async fn close_listeners(listening: &mut Vec<Listening>, state: &State) {
     for listening in listening.drain(..) {
         listening.stop().await;
     }
-    tell_all(state, || Command::Drain);
+    state.tell_workers(|| Command::Drain);
 }
 
 /// Waits until no call is in flight and every connection has had its last byte.
 async fn wait_until_empty(state: &State) {
     let mut reported = Instant::now();
     loop {
-        let (calls, connections) = state.load();
-        if calls == 0 && connections == 0 {
+        let left = state.left();
+        if left.is_nothing() {
             return;
         }
-        if reported.elapsed() >= DRAIN_REPORT {
+        if reported.elapsed() >= drain::REPORT {
             reported = Instant::now();
-            tracing::info!(calls, connections, "draining");
+            left.report();
         }
         sleep(DRAIN_LOOK).await;
     }
@@ -319,8 +331,8 @@ async fn wait_until_empty(state: &State) {
 
 /// Ends the calls that are open and says how many there were.
 async fn cut(state: &State) -> u64 {
-    let (calls, _) = state.load();
-    tell_all(state, || Command::Cut(None));
+    let calls = state.left().calls;
+    state.tell_workers(|| Command::Cut(None));
     let _ = tokio::time::timeout(LAST_WORDS, wait_until_empty(state)).await;
     calls
 }
@@ -472,7 +484,8 @@ static_resources:
         let socket = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
         let peer = socket.peer_addr().expect("its peer");
         socket.set_nonblocking(true).expect("a socket");
-        worker.serve(99, socket, peer);
+        let place = Arc::new(Admission::new(Default::default(), None)).admit(peer.ip()).expect("a place");
+        worker.serve(99, socket, peer, place);
         while worker.is_alive() {
             sleep(DRAIN_LOOK).await;
         }

@@ -35,6 +35,12 @@ pub(crate) const FRAME_BUDGET: usize = 8 * 1024 * 1024;
 /// within what a socket takes at once.
 const CORK_LIMIT: usize = 64 * 1024;
 
+/// What h2 would be given of these reads.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn gathered(reads: &mut [Vec<u8>]) -> Vec<u8> {
+    incoming::gathered(reads)
+}
+
 /// The half that h2 owns.
 pub(crate) struct Corked<S, M> {
     shared: Rc<Cork<S, M>>,
@@ -105,6 +111,12 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
     /// The first bytes that came, as far as they have.
     pub(crate) fn first_bytes(&self) -> ([u8; FIRST], usize) {
         self.inner.borrow().incoming.first_bytes()
+    }
+
+    /// The number of the frame other than DATA, or of the header block, that the peer has begun and not ended, and whether
+    /// it is the peer that keeps us waiting.
+    pub(crate) fn half_open(&self) -> Option<(u32, bool)> {
+        self.inner.borrow().incoming.half_open()
     }
 
     /// Adds a whole frame of our own behind what h2 has written in this turn. False when h2 is in the middle of a frame,

@@ -14,10 +14,13 @@ pub mod config;
 pub mod demo;
 mod downstream;
 mod drain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod gateway;
 mod io;
 mod listener;
 mod local;
+mod memory;
 mod metrics;
 pub mod registry;
 mod route;

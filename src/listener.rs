@@ -1,5 +1,7 @@
 //! Binds, accepts, and hands each connection to the worker with the fewest open streams.
 
+mod admission;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::worker::Handle;
+
+pub(crate) use admission::{Admission, Place, Refused};
 
 /// Connections that the kernel may hold for us; it caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -32,16 +36,29 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts for as long as there is a worker to serve what comes. `number` is the listener's among all of the process.
-pub(crate) async fn accept(number: usize, name: Arc<str>, listener: Arc<TcpListener>, workers: Arc<Vec<Handle>>) {
+pub(crate) async fn accept(
+    number: usize,
+    name: Arc<str>,
+    listener: Arc<TcpListener>,
+    admission: Arc<Admission>,
+    workers: Arc<Vec<Handle>>,
+) {
     let mut paused = false;
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 paused = false;
+                let place = match admission.admit(peer.ip()) {
+                    Ok(place) => place,
+                    Err((why, times)) => {
+                        tell_refused(&name, peer, why, times);
+                        continue;
+                    }
+                };
                 let Some(worker) = least_loaded(&workers) else {
                     return tracing::error!(listener = %name, "no worker is left: the listener closes");
                 };
-                if let Err(error) = hand_over(number, socket, peer, worker) {
+                if let Err(error) = hand_over(number, socket, peer, place, worker) {
                     tracing::warn!(%peer, %error, "a connection could not be handed over");
                 }
             }
@@ -63,8 +80,15 @@ fn least_loaded(workers: &[Handle]) -> Option<&Handle> {
     workers.iter().filter(|worker| worker.is_alive()).min_by_key(|worker| worker.load())
 }
 
-fn hand_over(number: usize, socket: TcpStream, peer: SocketAddr, worker: &Handle) -> io::Result<()> {
+/// A line for each would be one more thing to flood.
+fn tell_refused(listener: &str, peer: SocketAddr, why: Refused, times: u64) {
+    if times.is_power_of_two() {
+        tracing::warn!(listener, %peer, limit = why.name(), times, "a connection is refused");
+    }
+}
+
+fn hand_over(number: usize, socket: TcpStream, peer: SocketAddr, place: Place, worker: &Handle) -> io::Result<()> {
     socket.set_nodelay(true)?;
-    worker.serve(number, socket.into_std()?, peer);
+    worker.serve(number, socket.into_std()?, peer, place);
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::chain::Chain;
 use crate::cluster::Cluster;
 use crate::config::plan::{self, CallPolicy, MethodConfig, Plan, ServiceConfig};
 use crate::drain::Signal;
+use crate::memory::Memory;
 use crate::metrics::{Slot, WorkerMetrics};
 use crate::route::Router;
 use crate::upstream::Upstream;
@@ -26,6 +27,7 @@ pub(crate) struct Local {
     /// Those that a reload took away, while they have connections.
     leaving: RefCell<Vec<(usize, Weak<Listener>)>>,
     upstreams: RefCell<Vec<Rc<Upstream>>>,
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 /// A listening socket, as one worker serves what comes from it.
@@ -36,8 +38,13 @@ pub(crate) struct Listener {
     pub(crate) drain: RefCell<Rc<Signal>>,
     /// Raised when calls have had their time.
     pub(crate) cut: Rc<Signal>,
+    /// Raised when streams should end whose route has them end with a drain.
+    streams_end: Rc<Signal>,
     now: RefCell<Rc<Served>>,
 }
+
+/// What ends calls, and streams whose route says so.
+type Signals = (Rc<Signal>, Rc<Signal>);
 
 /// What a listener serves, from one reload to the next. A call that has begun keeps it to its end.
 pub(crate) struct Served {
@@ -47,6 +54,8 @@ pub(crate) struct Served {
     pub(crate) plan: plan::Listener,
     pub(crate) router: Router<RouteTarget>,
     pub(crate) cut: Rc<Signal>,
+    /// Raised when streams should end whose route has them end with a drain.
+    pub(crate) streams_end: Rc<Signal>,
 }
 
 /// Where a route leads.
@@ -57,6 +66,7 @@ pub(crate) struct RouteTarget {
     /// Which of the cluster's endpoints; `None` is all of them.
     pub(crate) subset: Option<usize>,
     pub(crate) timeouts: plan::Timeouts,
+    pub(crate) on_drain: plan::OnDrain,
     pub(crate) chain: Rc<Chain>,
     pub(crate) upstream: Rc<Upstream>,
     /// What holds for some of its calls; `None` where nothing does.
@@ -78,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) listeners: Vec<(usize, Arc<Slot>)>,
     /// In the order of the plan.
     pub(crate) clusters: Vec<Arc<Cluster>>,
+    pub(crate) memory: Option<Arc<Memory>>,
 }
 
 // === impl Local ===
@@ -92,6 +103,7 @@ impl Local {
             listeners: RefCell::default(),
             leaving: RefCell::default(),
             upstreams: RefCell::default(),
+            memory: parts.memory.clone(),
         };
         local.reload(parts);
         local
@@ -105,8 +117,8 @@ impl Local {
         let mut listeners = HashMap::new();
         for (plan, (number, slot)) in parts.plan.listeners.iter().zip(&parts.listeners) {
             let kept = before.remove(number).filter(|listener| listener.index == slot.index);
-            let cut = kept.as_ref().map(|listener| listener.cut.clone()).unwrap_or_default();
-            let served = Rc::new(Served::new(slot.clone(), plan.clone(), &upstreams, cut));
+            let signals = kept.as_ref().map(|listener| (listener.cut.clone(), listener.streams_end.clone()));
+            let served = Rc::new(Served::new(slot.clone(), plan.clone(), &upstreams, signals.unwrap_or_default()));
             let listener = kept.unwrap_or_else(|| Rc::new(Listener::new(served.clone())));
             listener.now.replace(served);
             listeners.insert(*number, listener);
@@ -116,6 +128,7 @@ impl Local {
         leaving.retain(|(_, listener)| listener.strong_count() > 0);
         for (number, listener) in before {
             listener.drain.take().raise();
+            listener.streams_end.raise();
             leaving.push((number, Rc::downgrade(&listener)));
         }
     }
@@ -151,6 +164,13 @@ impl Local {
         self.listeners.borrow().values().for_each(|listener| listener.drain.take().raise());
     }
 
+    /// Has streams end whose route has them end with a drain, or has no more of them end.
+    pub(crate) fn end_streams(&self, end: bool) {
+        for listener in self.listeners.borrow().values() {
+            if end { listener.streams_end.raise() } else { listener.streams_end.lower() }
+        }
+    }
+
     /// Ends every call, or those of one listener that a reload took away.
     pub(crate) fn cut(&self, only: Option<usize>) {
         let leaving = self.leaving.borrow();
@@ -166,8 +186,8 @@ impl Local {
 
 impl Listener {
     fn new(served: Rc<Served>) -> Listener {
-        let (index, cut) = (served.index, served.cut.clone());
-        Listener { index, drain: RefCell::default(), cut, now: RefCell::new(served) }
+        let (index, cut, streams_end) = (served.index, served.cut.clone(), served.streams_end.clone());
+        Listener { index, drain: RefCell::default(), cut, streams_end, now: RefCell::new(served) }
     }
 
     /// What it serves now.
@@ -184,7 +204,7 @@ impl Listener {
 // === impl Served ===
 
 impl Served {
-    fn new(slot: Arc<Slot>, plan: plan::Listener, upstreams: &[Rc<Upstream>], cut: Rc<Signal>) -> Served {
+    fn new(slot: Arc<Slot>, plan: plan::Listener, upstreams: &[Rc<Upstream>], signals: Signals) -> Served {
         let chain = Rc::new(Chain::new(&plan.filters));
         let routes = plan.routes.iter().map(|route| {
             let upstream = upstreams[route.cluster].clone();
@@ -193,6 +213,7 @@ impl Served {
                 cluster: upstream.cluster.index,
                 subset: route.subset.or_else(|| upstream.cluster.plan.default_subset()),
                 timeouts: route.timeouts,
+                on_drain: route.on_drain,
                 chain: chain.clone(),
                 methods: Methods::new(route, &upstream.cluster.plan),
                 upstream,
@@ -200,7 +221,8 @@ impl Served {
             (route.clone(), Rc::new(target))
         });
         let router = Router::new(routes);
-        Served { index: slot.index, slot, plan, router, cut }
+        let (cut, streams_end) = signals;
+        Served { index: slot.index, slot, plan, router, cut, streams_end }
     }
 }
 

@@ -11,7 +11,9 @@ use weir_filter::Code;
 
 use crate::call::Limit;
 use crate::cluster::breaker::Full;
-use crate::tls::Reason;
+use crate::config::plan::DrainPolicy;
+use crate::downstream::Abuse;
+use crate::tls::{Cause, Reason};
 use crate::upstream::Move;
 use growing::Growing;
 pub(crate) use slots::{Places, Slot};
@@ -24,6 +26,9 @@ pub(crate) const DURATION_BOUNDS: [u64; 18] = [
 
 /// What comes to a gRPC port by mistake.
 pub(crate) const FOREIGN: [&str; 3] = ["tls", "http1", "other"];
+
+/// Handshakes with clients by the version of TLS, and whether a session was resumed.
+pub(crate) const HANDSHAKES: [(&str, bool); 4] = [("1.2", false), ("1.2", true), ("1.3", false), ("1.3", true)];
 
 /// Why a call was not made again although its policy would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,10 +110,18 @@ pub(crate) struct WorkerMetrics {
     pub(crate) downstream_connections: Growing<Cell>,
     /// Connections to backends, for each cluster.
     pub(crate) upstream_connections: Growing<Cell>,
-    /// Connections closed because the client sent too many resets, pings or empty frames, for each listener.
-    pub(crate) abusive_connections: Growing<Cell>,
+    /// Connections closed because of what the client did: for each listener, one for each of [`Abuse::ALL`].
+    abusive_connections: Growing<Cell>,
+    /// Calls that were refused because the process was short of memory, for each listener.
+    pub(crate) calls_without_memory: Growing<Cell>,
     /// Connections that spoke something else than HTTP/2 without TLS: for each listener, one for each of [`FOREIGN`].
     foreign_connections: Growing<Cell>,
+    /// Connections of sources that should begin with the PROXY protocol and did not, for each listener.
+    pub(crate) proxy_protocol_failures: Growing<Cell>,
+    /// Connections under TLS that came about: for each listener, by [`HANDSHAKES`].
+    tls_handshakes: Growing<Cell>,
+    /// Those that did not: for each listener, one for each of [`Cause::LABELS`].
+    downstream_tls_failures: Growing<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Growing<Cell>,
     /// Attempts that a retry policy made again, for each cluster.
@@ -137,6 +150,8 @@ pub(crate) struct WorkerMetrics {
     tls_failures: Growing<Cell>,
     /// Connections that ended with the drain's time although their client had not taken all of a response.
     pub(crate) untaken_responses: Cell,
+    /// Streams that a drain ends between two messages, and those that it cuts.
+    draining: [Cell; 2],
     /// Access-log records that were dropped because the writer was behind.
     pub(crate) dropped_records: Cell,
 }
@@ -177,8 +192,12 @@ impl WorkerMetrics {
             in_flight: cells(clusters + 1),
             downstream_connections: cells(listeners),
             upstream_connections: cells(clusters),
-            abusive_connections: cells(listeners),
+            abusive_connections: cells(listeners * Abuse::ALL.len()),
+            calls_without_memory: cells(listeners),
             foreign_connections: cells(listeners * FOREIGN.len()),
+            proxy_protocol_failures: cells(listeners),
+            tls_handshakes: cells(listeners * HANDSHAKES.len()),
+            downstream_tls_failures: cells(listeners * Cause::LABELS.len()),
             transparent_retries: cells(clusters),
             retries: cells(clusters),
             denied_retries: cells(clusters * Denied::COUNT),
@@ -193,6 +212,7 @@ impl WorkerMetrics {
             shed: cells(clusters * Full::ALL.len()),
             tls_failures: cells(clusters * Reason::LABELS.len()),
             untaken_responses: Cell::default(),
+            draining: Default::default(),
             dropped_records: Cell::default(),
         }
     }
@@ -212,7 +232,11 @@ impl WorkerMetrics {
         self.calls[index].iter().for_each(CallMetrics::clear);
         for (cells, each) in [
             (&self.downstream_connections, 1),
-            (&self.abusive_connections, 1),
+            (&self.abusive_connections, Abuse::ALL.len()),
+            (&self.calls_without_memory, 1),
+            (&self.proxy_protocol_failures, 1),
+            (&self.tls_handshakes, HANDSHAKES.len()),
+            (&self.downstream_tls_failures, Cause::LABELS.len()),
             (&self.foreign_connections, FOREIGN.len()),
         ] {
             clear(cells, index, each);
@@ -252,9 +276,25 @@ impl WorkerMetrics {
         cell.get() == 1
     }
 
+    /// The counter of a listener's connections that were closed for this reason.
+    pub(crate) fn abusive(&self, listener: usize, abuse: Abuse) -> &Cell {
+        &self.abusive_connections[listener * Abuse::ALL.len() + abuse as usize]
+    }
+
     /// The counter of connections of one kind of [`FOREIGN`].
     pub(crate) fn foreign_connections(&self, listener: usize, kind: usize) -> &Cell {
         &self.foreign_connections[listener * FOREIGN.len() + kind]
+    }
+
+    /// The counter of a listener's connections under TLS.
+    pub(crate) fn tls_handshakes(&self, listener: usize, is_tls13: bool, resumed: bool) -> &Cell {
+        let at = usize::from(is_tls13) * 2 + usize::from(resumed);
+        &self.tls_handshakes[listener * HANDSHAKES.len() + at]
+    }
+
+    /// The counter of a listener's handshakes that failed for a cause, by its place in [`Cause::LABELS`].
+    pub(crate) fn downstream_tls_failures(&self, listener: usize, cause: usize) -> &Cell {
+        &self.downstream_tls_failures[listener * Cause::LABELS.len() + cause]
     }
 
     /// The counter of a cluster's calls that this limit has ended.
@@ -285,6 +325,11 @@ impl WorkerMetrics {
     /// The counter of hedges that were not made for one reason.
     pub(crate) fn denied_hedges(&self, cluster: usize, denied: Denied) -> &Cell {
         &self.denied_hedges[cluster * Denied::COUNT + denied as usize]
+    }
+
+    /// The gauge of streams that this policy ends in the drain that is under way.
+    pub(crate) fn draining(&self, policy: DrainPolicy) -> &Cell {
+        &self.draining[usize::from(matches!(policy, DrainPolicy::Cut(_)))]
     }
 
     /// Calls in flight altogether.

@@ -154,6 +154,7 @@ mod tests {
             cluster: 0,
             subset: None,
             timeouts: Default::default(),
+            on_drain: Default::default(),
             call_policy: None,
         }
     }

@@ -4,6 +4,7 @@ mod connection;
 mod dial;
 mod driver;
 mod pool;
+mod rebalance;
 mod removal;
 mod socket;
 mod streams;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 use weir_filter::{Code, Status};
 
 use crate::cluster::balance::{Question, Turn};
@@ -26,6 +27,7 @@ use crate::tls::Reason;
 
 use pool::Patience;
 pub(crate) use pool::{Lease, Pool};
+use rebalance::Rebalance;
 pub(crate) use streams::{Enrolled, Move, Stream};
 
 /// A worker's way to the endpoints of one cluster.
@@ -280,15 +282,27 @@ impl Upstream {
         }
     }
 
-    /// Follows the cluster's endpoints for as long as its configuration holds, so that a change is noticed where no call
-    /// comes.
+    /// Follows the cluster's endpoints for as long as its configuration holds, and has streams move to those that join, so
+    /// that a change is noticed where no call comes.
     pub(crate) fn follow(self: &Rc<Upstream>) {
         let upstream = self.clone();
         let following = tokio::task::spawn_local(async move {
+            let plan = &upstream.cluster.plan;
+            let mut rebalance = plan.rebalance.map(|own| Rebalance::new(own, plan));
             loop {
                 let changed = upstream.cluster.changed();
                 upstream.refresh();
-                changed.await;
+                let due = rebalance.as_mut().and_then(|rebalance| {
+                    let view = upstream.view.borrow();
+                    rebalance.follow(&view.members, &view.pools)
+                });
+                match due {
+                    None => changed.await,
+                    Some(due) => tokio::select! {
+                        () = changed => {}
+                        () = sleep_until(due) => {}
+                    },
+                }
             }
         });
         self.follower.replace(Some(following.abort_handle()));

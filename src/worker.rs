@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::access_log::Sender;
 use crate::downstream;
+use crate::listener::Place;
 use crate::local::{Local, Parts};
 use crate::metrics::WorkerMetrics;
 
@@ -26,6 +27,10 @@ pub(crate) enum Command {
     Drain,
     /// Serve this from now on, and drop what is told when it is so.
     Reload(Parts, oneshot::Sender<()>),
+    /// End streams whose route has them end with a drain.
+    EndStreams,
+    /// End no more streams.
+    KeepStreams,
     /// End every call, or those of one listener that a reload took away.
     Cut(Option<usize>),
     /// End.
@@ -38,6 +43,7 @@ pub(crate) struct Accepted {
     pub(crate) listener: usize,
     pub(crate) socket: net::TcpStream,
     pub(crate) peer: SocketAddr,
+    place: Place,
     count: Counted,
 }
 
@@ -95,11 +101,11 @@ impl Handle {
     }
 
     /// Hands a connection over.
-    pub(crate) fn serve(&self, listener: usize, socket: net::TcpStream, peer: SocketAddr) {
+    pub(crate) fn serve(&self, listener: usize, socket: net::TcpStream, peer: SocketAddr, place: Place) {
         // Counted here and not by the worker: the next connection may come before the worker has looked.
         self.connections.fetch_add(1, Ordering::Relaxed);
         let count = Counted(self.connections.clone());
-        self.tell(Command::Serve(Accepted { listener, socket, peer, count }));
+        self.tell(Command::Serve(Accepted { listener, socket, peer, place, count }));
     }
 
     /// Calls in flight and connections, in the order in which they weigh.
@@ -143,6 +149,8 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
         match command {
             Command::Serve(accepted) => serve(local.clone(), accepted),
             Command::Drain => local.drain(),
+            Command::EndStreams => local.end_streams(true),
+            Command::KeepStreams => local.end_streams(false),
             Command::Reload(parts, done) => {
                 local.reload(&parts);
                 let _ = done.send(());
@@ -154,7 +162,7 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
 }
 
 fn serve(local: Rc<Local>, accepted: Accepted) {
-    let Accepted { listener, socket, peer, count } = accepted;
+    let Accepted { listener, socket, peer, place, count } = accepted;
     let socket = match TcpStream::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
@@ -162,6 +170,6 @@ fn serve(local: Rc<Local>, accepted: Accepted) {
     let listener = local.listener(listener);
     tokio::task::spawn_local(async move {
         downstream::serve(local, listener, socket, peer).await;
-        drop(count);
+        drop((place, count));
     });
 }

@@ -17,6 +17,8 @@ mod schema;
 mod strangers;
 #[path = "config/tls.rs"]
 mod tls;
+#[path = "config/tls_listener.rs"]
+mod tls_listener;
 #[path = "config/yaml.rs"]
 mod yaml;
 

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
 /// A certificate authority, with a folder for what it makes.
@@ -72,6 +75,45 @@ impl Authority {
         let mut params = params(names)?;
         params.not_after = date_time_ymd(2001, 1, 1);
         self.sign("expired", params)
+    }
+
+    /// A certificate of a client: its common name, its URI, and the serial number by which it can be revoked.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or written.
+    pub fn issue_client(&self, name: &str, uri: &str, serial: u64) -> Result<Certificate> {
+        let mut params = params(&[&format!("{name}.clients")])?;
+        params.distinguished_name.push(DnType::OrganizationName, "Weir, tests");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        params.serial_number = Some(serial.into());
+        self.sign(name, params)
+    }
+
+    /// A list of these serial numbers, which are revoked.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made or written.
+    pub fn revoke(&self, serials: &[u64]) -> Result<PathBuf> {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2124, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.path().join("crl.pem");
+        fs::write(&path, params.signed_by(&self.issuer)?.pem()?)?;
+        Ok(path)
     }
 
     /// A certificate that vouches for itself, of a CA or not.

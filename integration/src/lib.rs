@@ -14,4 +14,6 @@ pub mod parity;
 pub mod peers;
 pub mod process;
 pub mod server;
+pub mod soak;
+pub mod sturdy;
 pub mod tools;

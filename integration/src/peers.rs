@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+pub mod attacker;
 pub mod backend;
 pub mod bare;
 pub mod client;
 pub mod dns;
 pub mod names;
 pub mod page;
+pub mod raw;
 pub mod script;
 pub mod setup;
 pub mod tap;
+pub mod tls;
 
 use crate::process::PATIENCE;
 

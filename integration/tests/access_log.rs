@@ -13,11 +13,14 @@ use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
 
 /// Every field of a line.
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 23] = [
     "attempts",
     "authority",
     "bytes_in",
     "bytes_out",
+    "client_dns",
+    "client_subject",
+    "client_uri",
     "cluster",
     "duration_ms",
     "ended_by",
@@ -32,6 +35,7 @@ const FIELDS: [&str; 19] = [
     "route",
     "status",
     "time",
+    "tls_version",
     "upstream_status",
 ];
 

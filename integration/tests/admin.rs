@@ -305,10 +305,10 @@ async fn other_pages_and_methods_are_refused() {
     for line in index.body.lines() {
         let (path, word) = line.split_once(' ').unwrap();
         assert!(!word.trim().is_empty(), "{line}");
-        let status = if path == "/reload" { 405 } else { 200 };
+        let status = if matches!(path, "/reload" | "/drain" | "/undrain") { 405 } else { 200 };
         assert_eq!(page::get(admin, path).await.unwrap().status, status, "{path}");
     }
-    assert_eq!(index.body.lines().count(), 6);
+    assert_eq!(index.body.lines().count(), 8);
     // A stranger who speaks no HTTP costs the others nothing.
     let mut stranger = tokio::net::TcpStream::connect(admin).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stranger, b"\0\0\0\0").await.unwrap();

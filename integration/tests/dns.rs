@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD};
-use weir_integration::peers::dns::{neighbours, start_with};
+use weir_integration::peers::dns::start_with;
+use weir_integration::peers::names::neighbours;
 use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
 

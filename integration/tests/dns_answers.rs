@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD};
-use weir_integration::peers::dns::{DnsServer, neighbours, start_with};
+use weir_integration::peers::dns::{DnsServer, start_with};
+use weir_integration::peers::names::neighbours;
 use weir_integration::peers::setup::Setup;
 use weir_integration::peers::{eventually, page};
 
@@ -325,6 +326,19 @@ async fn the_next_priority_of_srv_records_takes_over() {
     assert_eq!(shares(&client, &backends, 4).await, [0, 4]);
     drop(backends.pop());
     assert_eq!(shares(&client, &backends, 4).await, [4]);
+}
+
+/// More hosts than are asked for at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn srv_records_may_name_many_hosts() {
+    let line = |host: u8| {
+        format!("_grpc._tcp.orders.test. 60 IN SRV 0 1 1 h{host}.test.\nh{host}.test. 60 IN A 127.0.1.{host}\n")
+    };
+    let server = DnsServer::start(&(1..=100).map(line).collect::<String>()).unwrap();
+    let gateway = setup(&server, QUICK, [service("_grpc._tcp.orders.test")]).start(1).unwrap();
+    let page = clusters(&gateway).await;
+    assert_eq!(page.matches("\"address\": \"127.0.1.").count(), 100, "{page}");
+    assert!(!gateway.process.lines().iter().any(|line| line.contains(FAILED)));
 }
 
 /// The records stay, and their hosts move: to other addresses, out of reach, and away.

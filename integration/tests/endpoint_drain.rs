@@ -137,14 +137,26 @@ async fn streams_end_when_the_time_of_their_endpoint_is_over() {
     assert_eq!(leaving.client.call(METHOD, &[]).await.unwrap().status(), Some(0));
 }
 
+/// An attempt that has won among several is a stream like any other from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn stream_of_a_hedged_call_ends_too() {
+    let hedged = ", endpoint_drain_timeout: 300ms, hedging_policy: {max_attempts: 2, hedging_delay: 1h}";
+    let leaving = Leaving::start(hedged, 1).await;
+    let hold = leaving.open("hold").await;
+    leaving.only(1).await;
+    let answer = hold.answer().await.unwrap();
+    assert_eq!(answer.status(), Some(14), "{answer:?}");
+    assert_eq!(leaving.ended().await, 1.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoint_that_comes_back_keeps_its_streams() {
-    let leaving = Leaving::start(", endpoint_drain_timeout: 400ms", 1).await;
+    let leaving = Leaving::start(", endpoint_drain_timeout: 2s", 1).await;
     let hold = leaving.open("hold").await;
     leaving.only(1).await;
     leaving.only(0).await;
     // Longer than the bound.
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     assert_eq!(leaving.ended().await, 0.0);
     leaving.backends[0].release();
     assert_eq!(hold.answer().await.unwrap().status(), Some(0));

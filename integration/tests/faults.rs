@@ -3,22 +3,21 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use h2::Reason;
-use serde_yaml::Value;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use weir_integration::binary::built;
 use weir_integration::gateway::Gateway;
-use weir_integration::load::backend::{Backend, Options};
+use weir_integration::load::backend::{Backend, Options, echo_process};
 use weir_integration::load::pace::{Pace, Paced};
 use weir_integration::peers;
-use weir_integration::process::Process;
+use weir_integration::peers::dns::DnsServer;
+use weir_integration::peers::names::neighbours;
+use weir_integration::sturdy;
 use weir_integration::tools::debian;
 
 /// Calls a second, by eight clients.
@@ -34,22 +33,13 @@ const AFTER: Duration = Duration::from_secs(3);
 /// Started by [`a_blackholed_address`] where packets to this address vanish.
 const BLACKHOLE: &str = "192.0.2.1";
 
-/// `conf/sturdy.yaml` with these endpoints, and with ports that are free.
-fn sturdy(endpoints: &[SocketAddr]) -> Result<String> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/sturdy.yaml");
-    let mut config: Value = serde_yaml::from_str(&fs::read_to_string(file)?)?;
-    let endpoint = |at: &SocketAddr| format!("{{socket_address: {{address: {}, port: {}}}}}", at.ip(), at.port());
-    let endpoints: Vec<String> = endpoints.iter().map(endpoint).collect();
-    config["admin"]["address"]["socket_address"]["port"] = 0.into();
-    config["static_resources"]["listeners"][0]["address"]["socket_address"]["port"] = 0.into();
-    config["static_resources"]["clusters"][0]["endpoints"] =
-        serde_yaml::from_str(&format!("[{}]", endpoints.join(", ")))?;
-    Ok(serde_yaml::to_string(&config)?)
-}
-
 /// Makes a fault in a load that goes to these endpoints: no call may fail for it, and none may take too long.
 async fn trial(name: &str, endpoints: &[SocketAddr], fault: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
-    let gateway = Gateway::start_with(&sturdy(endpoints)?, &["--workers", "2"])?;
+    trial_of(name, &sturdy::with(endpoints)?, fault).await
+}
+
+async fn trial_of(name: &str, config: &str, fault: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let gateway = Gateway::start_with(config, &["--workers", "2"])?;
     let paced = PACE
         .run(gateway.listener("grpc")?, async {
             sleep(BEFORE).await;
@@ -79,18 +69,10 @@ fn good() -> Result<(Backend, Backend)> {
     Ok((Backend::start(Options::default())?, Backend::start(Options::default())?))
 }
 
-/// A backend in a process of its own, on a port that may be 0, which notes its calls in `journal`.
-fn process(port: u16, journal: &Path) -> Result<(Process, SocketAddr)> {
-    let mut command = Command::new(built("echo-backend")?);
-    let process = Process::start("the echo backend", command.arg(port.to_string()).arg(journal))?;
-    let address = process.wait_line("its address", |line| line.strip_prefix("listening on ").map(str::to_owned))?;
-    Ok((process, address.parse().with_context(|| address.clone())?))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_backend_is_killed() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (mut doomed, address) = process(0, &folder.path().join("calls"))?;
+    let (mut doomed, address) = echo_process(0, &folder.path().join("calls"))?;
     let (one, other) = good()?;
     trial("`kill -9`", &[address, one.address, other.address], async || {
         doomed.signal("KILL")?;
@@ -103,7 +85,7 @@ async fn a_backend_is_killed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_backend_stands_still() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (frozen, address) = process(0, &folder.path().join("calls"))?;
+    let (frozen, address) = echo_process(0, &folder.path().join("calls"))?;
     let (one, other) = good()?;
     trial("`SIGSTOP`: it hangs", &[address, one.address, other.address], async || frozen.signal("STOP")).await?;
     frozen.signal("CONT")
@@ -202,6 +184,30 @@ async fn a_backend_takes_one_stream_at_a_time() -> Result<()> {
     trial("one stream a connection", &[narrow.address, one.address, other.address], async || Ok(())).await
 }
 
+/// The addresses of a name, each for no longer than a second.
+fn zone(hosts: &[u8]) -> String {
+    hosts.iter().map(|host| format!("orders.test. 1 IN A 127.0.0.{host}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn dns_fails() -> Result<()> {
+    let backends = neighbours(3).await?;
+    let server = DnsServer::start(&zone(&[1, 2, 3]))?;
+    let config = sturdy::by_name("orders.test", backends[0].address.port(), &server)?;
+    let fault = async || server.set("!SERVFAIL orders.test. A\n!SERVFAIL orders.test. AAAA");
+    trial_of("DNS answers with SERVFAIL", &config, fault).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn dns_changes() -> Result<()> {
+    let backends = neighbours(3).await?;
+    let server = DnsServer::start(&zone(&[1, 2]))?;
+    let config = sturdy::by_name("orders.test", backends[0].address.port(), &server)?;
+    trial_of("DNS takes one address out and another in", &config, async || server.set(&zone(&[2, 3]))).await?;
+    ensure!(!backends[2].seen().calls.is_empty(), "the new one had no call");
+    Ok(())
+}
+
 /// Runs a test of this file again where the address leads nowhere: no answer, no error, nothing.
 #[test]
 fn a_blackholed_address() -> Result<()> {
@@ -239,25 +245,25 @@ async fn in_a_namespace_of_its_own() -> Result<()> {
 async fn a_minute_in_which_two_of_three_fail_in_turn() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let journal = |name: &str| folder.path().join(name);
-    let (_healthy, healthy_address) = process(0, &journal("healthy"))?;
-    let (first, first_address) = process(0, &journal("first"))?;
-    let (second, second_address) = process(0, &journal("second"))?;
+    let (_healthy, healthy_address) = echo_process(0, &journal("healthy"))?;
+    let (first, first_address) = echo_process(0, &journal("first"))?;
+    let (second, second_address) = echo_process(0, &journal("second"))?;
     let gateway =
-        Gateway::start_with(&sturdy(&[healthy_address, first_address, second_address])?, &["--workers", "2"])?;
+        Gateway::start_with(&sturdy::with(&[healthy_address, first_address, second_address])?, &["--workers", "2"])?;
     let mut failing = [(first, first_address, "first"), (second, second_address, "second")];
     let paced = PACE
         .run(gateway.listener("grpc")?, async {
             for turn in 0..12 {
-                let (process_, address, name) = &mut failing[turn % 2];
+                let (process, address, name) = &mut failing[turn % 2];
                 if turn % 4 < 2 {
-                    process_.signal("KILL")?;
-                    process_.wait()?;
+                    process.signal("KILL")?;
+                    process.wait()?;
                     sleep(Duration::from_secs(3)).await;
-                    *process_ = process(address.port(), &journal(name))?.0;
+                    *process = echo_process(address.port(), &journal(name))?.0;
                 } else {
-                    process_.signal("STOP")?;
+                    process.signal("STOP")?;
                     sleep(Duration::from_secs(3)).await;
-                    process_.signal("CONT")?;
+                    process.signal("CONT")?;
                 }
                 sleep(Duration::from_secs(2)).await;
             }

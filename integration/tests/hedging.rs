@@ -46,11 +46,6 @@ async fn of_cluster(gateway: &Gateway, name: &str) -> Result<f64> {
     metric(gateway.admin()?, &format!("{name}{{cluster=\"echo\"}}")).await?.context("a metric")
 }
 
-async fn denied(gateway: &Gateway, reason: &str) -> Result<f64> {
-    let series = format!("weir_hedges_denied_total{{cluster=\"echo\",reason=\"{reason}\"}}");
-    metric(gateway.admin()?, &series).await?.context(series)
-}
-
 /// What each call was told of the attempts before it.
 fn told(seen: &Seen) -> BTreeSet<Option<String>> {
     let told = seen.calls.iter().map(|call| call.metadata.get("grpc-previous-rpc-attempts"));
@@ -214,118 +209,17 @@ async fn when_all_fail_the_client_gets_the_last_failure() -> Result<()> {
     ensure!(answer.status() == Some(14) && answer.message() == "the connection to the backend was lost", "{answer:?}");
     ensure!(backend.seen().calls.len() == 12);
     // All at once, and the first is the last to fail.
-    let (backend, _gateway, client) = one(AT_ONCE, "").await?;
+    let (backend, gateway, client) = one(AT_ONCE, "").await?;
     let mut open = client.script("read=16,10;status=14;status=14").await?;
     open.message(b"one", false)?;
     backend.until_calls(3).await?;
+    let streams = format!("weir_endpoint_open_streams{{cluster=\"echo\",endpoint=\"{}\"}}", backend.address);
+    let alone = async || Ok((metric(gateway.admin()?, &streams).await? == Some(1.0)).then_some(()));
+    eventually("one attempt that is left", alone).await?;
     open.message(b"two", false)?;
     let answer = open.answer().await?;
     ensure!(answer.status() == Some(10) && answer.header("grpc-previous-rpc-attempts").is_none(), "{answer:?}");
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backend_says_when_the_next_may_come() -> Result<()> {
-    let (backend, _gateway, client) = one(AFTER_FAILURES, "").await?;
-    for kind in ["status", "late"] {
-        let began = Instant::now();
-        let answer = call(&client, &format!("{kind}=14:80;{kind}=14:0;echo")).await?;
-        ensure!(answer.status() == Some(0) && answer.trailer("grpc-retry-pushback-ms").is_none(), "{answer:?}");
-        ensure!(began.elapsed() >= Duration::from_millis(80), "{:?}", began.elapsed());
-    }
-    ensure!(backend.seen().calls.len() == 6);
-    // It is no licence.
-    let answer = call(&client, "status=5:0;echo").await?;
-    ensure!(answer.status() == Some(5) && answer.trailer("grpc-retry-pushback-ms") == Some("0"), "{answer:?}");
-    ensure!(backend.seen().calls.len() == 7);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backend_says_no() -> Result<()> {
-    let (backend, gateway, client) = one(AFTER_FAILURES, "").await?;
-    for pushback in ["-1", "soon"] {
-        for kind in ["status", "late"] {
-            let answer = call(&client, &format!("{kind}=14:{pushback};echo")).await?;
-            ensure!(answer.status() == Some(14), "{pushback}: {answer:?}");
-            ensure!(answer.trailer("grpc-retry-pushback-ms") == Some(pushback), "unchanged: {answer:?}");
-        }
-    }
-    ensure!(backend.seen().calls.len() == 4 && denied(&gateway, "pushback").await? == 4.0);
-    // Attempts that are under way go on.
-    let (backend, gateway, client) = one(AT_ONCE, "").await?;
-    let mut open = client.script("silent;status=14:-1;status=14:-1").await?;
-    open.message(b"abc", true)?;
-    backend.until_calls(3).await?;
-    backend.release();
-    ensure!(open.answer().await?.status() == Some(0));
-    ensure!(denied(&gateway, "pushback").await? == 0.0, "there was none to deny");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_stop_hedges_and_come_back_with_successes() -> Result<()> {
-    let tokens = "retry_throttling: {max_tokens: 6, token_ratio: 1}";
-    let (backend, gateway, client) = one(AT_ONCE, tokens).await?;
-    ensure!(call(&client, "status=14").await?.status() == Some(14));
-    ensure!(backend.seen().calls.len() == 3, "three failures cost three tokens");
-    let answer = call(&client, "echo").await?;
-    ensure!(answer.status() == Some(0), "{answer:?}");
-    ensure!(backend.seen().calls.len() == 4, "no hedge with half of the tokens");
-    ensure!(denied(&gateway, "throttled").await? == 1.0);
-    // The success gave one back.
-    let answer = call(&client, "silent;echo").await?;
-    ensure!(answer.status() == Some(0), "{answer:?}");
-    ensure!(backend.until_calls(6).await?.calls.len() >= 6);
-    Ok(())
-}
-
-/// A failure that a low count of tokens follows is the last, and reaches the client.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_failure_that_empties_the_tokens_is_handed_on() -> Result<()> {
-    let (backend, gateway, client) = one(AFTER_FAILURES, "retry_throttling: {max_tokens: 2, token_ratio: 0.1}").await?;
-    let answer = call(&client, "status=14;echo").await?;
-    ensure!(answer.status() == Some(14) && answer.trailer("x-trailer") == Some("original"), "{answer:?}");
-    ensure!(backend.seen().calls.len() == 1 && denied(&gateway, "throttled").await? == 1.0);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_budget_bounds_hedges() -> Result<()> {
-    let budget = "retry_budget: {percent: 0, min_concurrency: 1}";
-    let (backend, gateway, client) = one(AT_ONCE, budget).await?;
-    for round in 1..=2 {
-        let mut open = client.script("hold").await?;
-        ensure!(open.headers().await?.contains_key("x-from"), "a client that still sends gets them");
-        let mut silent = client.script("silent").await?;
-        silent.message(b"abc", true)?;
-        let enough = async || Ok((denied(&gateway, "budget").await? == 2.0 * f64::from(round)).then_some(()));
-        eventually("hedges that are denied", enough).await?;
-        silent.cancel();
-        open.cancel();
-        until_nothing_is_left(&gateway).await?;
-    }
-    ensure!(backend.seen().calls.len() == 8, "of each call one hedge");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_circuit_breaker_stops_a_hedge_and_not_its_call() -> Result<()> {
-    let (backend, gateway, client) = one(AT_ONCE, "circuit_breakers: {max_calls: 2}").await?;
-    let mut open = client.script("silent").await?;
-    open.message(b"abc", true)?;
-    backend.until_calls(2).await?;
-    let full = async || Ok((denied(&gateway, "circuit_breaker").await? == 1.0).then_some(()));
-    eventually("a hedge that is denied", full).await?;
-    // A call of its own is rejected as ever.
-    let answer = call(&client, "echo").await?;
-    ensure!(answer.status() == Some(8), "{answer:?}");
-    let shed = "weir_calls_shed_total{cluster=\"echo\",limit=\"max_calls\"}";
-    ensure!(metric(gateway.admin()?, shed).await? == Some(1.0));
-    backend.release();
-    ensure!(open.answer().await?.status() == Some(0));
-    ensure!(backend.seen().calls.len() == 2);
-    until_nothing_is_left(&gateway).await
 }
 
 /// Every attempt gets all of it, also what is sent after it has begun; and the winner goes on.
@@ -420,58 +314,6 @@ async fn a_cancel_ends_all_attempts() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_ends_all_attempts_and_each_is_told_what_is_left() -> Result<()> {
-    let (backends, gateway, client) = some(3, "max_attempts: 3, hedging_delay: 5ms", "").await?;
-    let answer = client.call(METHOD, &[(DO, "silent"), ("grpc-timeout", "400m")]).await?;
-    ensure!(answer.status() == Some(4), "{answer:?}");
-    let mut left = BTreeSet::new();
-    for backend in &backends {
-        until_cancelled(backend, 1).await?;
-        let timeout = backend.seen().calls[0].metadata.get("grpc-timeout").cloned().context("a timeout")?;
-        left.insert(timeout.to_str()?.to_owned());
-    }
-    ensure!(left.len() == 3, "{left:?}");
-    until_nothing_is_left(&gateway).await?;
-    // One that could only begin after the deadline is not waited for.
-    let (backend, gateway, client) = one(AFTER_FAILURES, "").await?;
-    let answer = client.call(METHOD, &[(DO, "status=14:60000;echo"), ("grpc-timeout", "30S")]).await?;
-    ensure!(answer.status() == Some(14) && answer.trailer("grpc-retry-pushback-ms") == Some("60000"), "{answer:?}");
-    ensure!(backend.seen().calls.len() == 1 && denied(&gateway, "deadline").await? == 1.0);
-    Ok(())
-}
-
-/// A request that is larger than what is kept goes on with one attempt.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_larger_than_the_buffer_is_left_with_one_attempt() -> Result<()> {
-    let (backends, gateway, client) = some(3, AT_ONCE, "retry_buffer: {per_call: 100, per_cluster: 1MiB}").await?;
-    let mut open = client.script("silent").await?;
-    open.message(&[b'x'; 90], false)?;
-    for backend in &backends {
-        backend.until_calls(1).await?;
-    }
-    ensure!(of_cluster(&gateway, "weir_retry_buffer_overflows_total").await? == 0.0);
-    open.message(&[b'y'; 70_000], false)?;
-    eventually("two that are cancelled", async || {
-        let cancelled: usize = backends.iter().map(|backend| backend.seen().resets.len()).sum();
-        Ok((cancelled == 2).then_some(()))
-    })
-    .await?;
-    ensure!(of_cluster(&gateway, "weir_retry_buffer_overflows_total").await? == 1.0);
-    ensure!(of_cluster(&gateway, "weir_retry_buffer_bytes").await? == 0.0);
-    backends.iter().for_each(Backend::release);
-    open.message(b"end", true)?;
-    let answer = open.answer().await?;
-    ensure!(answer.status() == Some(0), "{answer:?}");
-    ensure!(answer.messages.iter().map(bytes::Bytes::len).collect::<Vec<_>>() == [90, 70_000, 3], "{answer:?}");
-    // The one that is left fails as it fails.
-    let mut open = client.script("read=200,14").await?;
-    open.message(&[b'x'; 300], true)?;
-    let answer = open.answer().await?;
-    ensure!(answer.status() == Some(14) && answer.trailer("x-trailer") == Some("original"), "{answer:?}");
-    until_nothing_is_left(&gateway).await
-}
-
 /// What a backend refuses or cannot be had is made again, and is no further attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_backend_has_processed_is_the_same_attempt() -> Result<()> {
@@ -487,6 +329,14 @@ async fn what_no_backend_has_processed_is_the_same_attempt() -> Result<()> {
     backends[1].set_script("refuse")?;
     let answer = client.call(METHOD, &[]).await?;
     ensure!(answer.failure == Some(Failure::Reset(Reason::REFUSED_STREAM)), "{answer:?}");
+    // What is refused to one attempt ends no other, also where every status is fatal.
+    let (backend, _gateway, client) = one("max_attempts: 2, hedging_delay: 0s", "").await?;
+    let mut open = client.script("silent;refuse").await?;
+    open.message(b"abc", true)?;
+    backend.until_calls(6).await?;
+    backend.release();
+    let answer = open.answer().await?;
+    ensure!(answer.status() == Some(0) && answer.header("grpc-previous-rpc-attempts").is_none(), "{answer:?}");
     Ok(())
 }
 
@@ -499,6 +349,19 @@ async fn an_endpoint_that_is_gone_is_passed_over() -> Result<()> {
     let client = Client::connect(gateway.listener("grpc")?).await?;
     for _ in 0..4 {
         ensure!(call(&client, "echo").await?.status() == Some(0));
+    }
+    // Nor does it end a call that another backend may still answer.
+    let policy = "max_attempts: 2, hedging_delay: 100ms";
+    let backend = Backend::start().await?;
+    let gateway = setup([backend.address, gone], policy, "").start(1)?;
+    let client = Client::connect(gateway.listener("grpc")?).await?;
+    for call in 1..=4 {
+        let mut open = client.script("silent").await?;
+        open.message(b"abc", true)?;
+        backend.until_calls(2 * call).await?;
+        backend.release();
+        ensure!(open.answer().await?.status() == Some(0));
+        backend.hold();
     }
     let gateway = setup([gone], AT_ONCE, "").start(1)?;
     let client = Client::connect(gateway.listener("grpc")?).await?;
@@ -568,5 +431,28 @@ async fn outlier_detection_hears_of_failures_and_not_of_losers() -> Result<()> {
     };
     eventually("an ejection", is_out).await?;
     ensure!(ejected(&backends[1]).await? == 0.0);
+    Ok(())
+}
+
+/// A policy that would send all of them to one endpoint sends each elsewhere, also at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_at_once_prefer_endpoints_of_their_own_under_every_policy() -> Result<()> {
+    for balance in ["lb_policy: RingHashing, hash_on: {path: true}", "lb_policy: Rand", "lb_policy: LeastRequest"] {
+        let backends = Backend::start_many(3).await?;
+        let keys = format!("{balance}, hedging_policy: {{max_attempts: 3, hedging_delay: 0s}}");
+        let addresses = backends.iter().map(|backend| backend.address);
+        let gateway = Setup::new().route("prefix: /", "echo").cluster("echo", &keys, addresses).start(1)?;
+        let client = Client::connect(gateway.listener("grpc")?).await?;
+        // The first round waits for connections, the second has them.
+        for round in 1..=2 {
+            let mut open = client.script("silent").await?;
+            open.message(b"abc", true)?;
+            for backend in &backends {
+                backend.until_calls(round).await?;
+            }
+            ensure!(backends.iter().all(|backend| backend.seen().calls.len() == round), "{balance}");
+            open.cancel();
+        }
+    }
     Ok(())
 }

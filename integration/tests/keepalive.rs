@@ -51,7 +51,7 @@ impl Pinging {
         let why = |line: &str| line.contains("too_many_pings").then(|| line.to_owned());
         let line = self.gateway.process.wait_line("a warning", why).unwrap();
         assert!(line.contains("listener=grpc") && line.contains("peer=127.0.0.1"), "{line}");
-        let series = "weir_abusive_connections_total{listener=\"grpc\"}";
+        let series = "weir_abusive_connections_total{listener=\"grpc\",reason=\"pings\"}";
         assert_eq!(page::metric(self.gateway.admin().unwrap(), series).await.unwrap(), Some(1.0));
     }
 }

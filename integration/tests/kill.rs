@@ -1,19 +1,16 @@
 //! `kill -9` of one of two backends: only calls that it had may fail, and those with UNAVAILABLE.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tokio::task::JoinSet;
-use weir_integration::binary::built;
-use weir_integration::load::backend::{Backend, Options};
+use weir_integration::load::backend::{Backend, Options, echo_process};
 use weir_integration::load::client::{Client, UNAVAILABLE};
 use weir_integration::load::config::Config;
 use weir_integration::load::runner::Load;
-use weir_integration::process::{PATIENCE, Process};
+use weir_integration::process::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn exactly_the_calls_that_it_had_fail_with_one_worker() -> Result<()> {
@@ -29,7 +26,7 @@ async fn exactly_the_calls_that_it_had_fail_with_two_workers() -> Result<()> {
 async fn exactly_the_calls_that_it_had_fail(workers: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let journal = folder.path().join("calls");
-    let (mut doomed, doomed_address) = start_backend(0, &journal)?;
+    let (mut doomed, doomed_address) = echo_process(0, &journal)?;
     let other = Backend::start(Options::default())?;
     let gateway = Config::new(&[doomed_address, other.address]).start(workers)?;
     let mut calls = JoinSet::new();
@@ -78,7 +75,7 @@ async fn under_load_with_two_workers() -> Result<()> {
 async fn under_load(workers: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let journal = folder.path().join("calls");
-    let (mut doomed, doomed_address) = start_backend(0, &journal)?;
+    let (mut doomed, doomed_address) = echo_process(0, &journal)?;
     let other = Backend::start(Options::default())?;
     let gateway = Config::new(&[doomed_address, other.address]).start(workers)?;
     let load = Load { connections: 8, in_flight: 8, delay: Duration::from_millis(5) };
@@ -91,7 +88,7 @@ async fn under_load(workers: usize) -> Result<()> {
     load.more(1000).await?;
 
     let second_journal = folder.path().join("calls of the second life");
-    let _reborn = start_backend(doomed_address.port(), &second_journal)?;
+    let _reborn = echo_process(doomed_address.port(), &second_journal)?;
     read_journal(&second_journal, |had| had.len() >= 100).await?;
     let report = load.stop().await?;
 
@@ -110,7 +107,7 @@ async fn under_load(workers: usize) -> Result<()> {
 async fn a_frozen_backend_is_found_out_by_keepalive() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let journal = folder.path().join("calls");
-    let (frozen, frozen_address) = start_backend(0, &journal)?;
+    let (frozen, frozen_address) = echo_process(0, &journal)?;
     let other = Backend::start(Options::default())?;
     let keys = "connect_timeout: 300ms, http2: {keepalive_interval: 200ms, keepalive_timeout: 300ms}";
     let gateway = Config::new(&[frozen_address, other.address]).cluster(keys).start(2)?;
@@ -132,14 +129,6 @@ async fn a_frozen_backend_is_found_out_by_keepalive() -> Result<()> {
     Ok(())
 }
 
-fn start_backend(port: u16, journal: &Path) -> Result<(Process, SocketAddr)> {
-    let mut command = Command::new(built("echo-backend")?);
-    let process = Process::start("the echo backend", command.arg(port.to_string()).arg(journal))?;
-    let address = process.wait_line("its address", |line| line.strip_prefix("listening on ").map(str::to_owned))?;
-    Ok((process, address.parse().with_context(|| address.clone())?))
-}
-
-/// The calls that a backend has noted, once there are as many as `enough` wants.
 async fn read_journal(journal: &Path, enough: impl Fn(&HashSet<u64>) -> bool) -> Result<HashSet<u64>> {
     let end = Instant::now() + PATIENCE;
     loop {

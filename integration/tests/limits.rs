@@ -137,13 +137,27 @@ async fn header_list_over_the_limit_is_answered_in_grpc_and_ends_no_other_call()
     assert_eq!(limited.backend.seen().calls[0].metadata["x-large"].len(), 200_000);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn more_fields_than_the_limit_are_answered_in_grpc() {
+    let limited = Limited::listener("http2: {max_header_count: 20}").await;
+    let keys: Vec<String> = (0..20).map(|number| format!("x-{number}")).collect();
+    let metadata: Vec<(&str, &str)> = keys.iter().map(|key| (&**key, "")).collect();
+    assert_eq!(limited.client.call(METHOD, &metadata[..10]).await.unwrap().status(), Some(0));
+    let answer = limited.client.call(METHOD, &metadata).await.unwrap();
+    assert_eq!(answer.status(), Some(8), "{answer:?}");
+    assert!(answer.message().contains("over the limit of 20 (max_header_count)"), "{answer:?}");
+    assert_eq!(limited.client.call(METHOD, &[]).await.unwrap().status(), Some(0));
+}
+
 /// h2 answers what is far over the limit by itself, and knows no gRPC. That call is lost to the records, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn header_list_far_over_the_limit_ends_no_other_call() {
     let limited = Limited::listener("http2: {max_header_list_size: 8KiB}").await;
     let mut held = limited.client.script("hold").await.unwrap();
     held.headers().await.unwrap();
-    let large = "x".repeat(40_000);
+    let large = "x".repeat(1 << 20);
+    let answer = limited.client.call(METHOD, &[("x-large", &large[..40_000])]).await.unwrap();
+    assert_eq!((answer.http, answer.status()), (200, Some(8)), "{answer:?}");
     let answer = limited.client.call(METHOD, &[("x-large", &large)]).await.unwrap();
     assert_eq!(answer.http, 431, "{answer:?}");
     limited.backend.release();

@@ -25,17 +25,26 @@ async fn after_a_call() -> Result<Gateway> {
     let backend = Backend::start().await?;
     let keys = "lb_policy: RoundRobin, health_checks: [{protocol: tcp}], outlier_detection: {}, \
                 healthy_panic_threshold: 1, circuit_breakers: {max_calls: 100}";
-    let elsewhere = "lb_policy: Rand, tls: {insecure_skip_verify: true}, slow_start_config: {slow_start_window: 1s}";
     let endpoints = [
         "{socket_address: {address: 127.0.0.1, port: 1}}",
         "{socket_address: {address: 127.0.0.1, port: 2}, priority: 1}",
     ];
+    let file = |name: &str| root().join("tests/tls").join(name).display().to_string();
+    let own = format!("cert_file: {}, key_file: {}", file("server.pem"), file("server.key"));
+    let elsewhere = format!(
+        "lb_policy: Rand, tls: {{insecure_skip_verify: true, {own}}}, slow_start_config: {{slow_start_window: 1s}}"
+    );
     let setup = Setup::new()
+        .listener(&format!(
+            "enable_tls: true, tls: {{{own}, allow_plaintext: true}}, proxy_protocol: {{from: [192.0.2.1]}}"
+        ))
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])
-        .cluster_of("elsewhere", elsewhere, endpoints.map(str::to_owned))
+        .cluster_of("elsewhere", &elsewhere, endpoints.map(str::to_owned))
+        .cluster_of("named", "type: StrictDNS", ["{socket_address: {address: localhost, port: 1}}".to_owned()])
         .admin()
         .root("node: {id: edge-1, cluster: edge}")
+        .root("memory_limit: 1GiB")
         .root("access_log: {path: /dev/stdout}");
     let gateway = setup.start(1)?;
     let client = Client::connect(gateway.listener("grpc")?).await?;

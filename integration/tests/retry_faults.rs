@@ -1,26 +1,14 @@
 //! Backends that die or stand still under load, behind a retry policy: no client sees it.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use weir_integration::binary::built;
-use weir_integration::load::backend::{Backend, Options};
+use anyhow::{Result, ensure};
+use weir_integration::load::backend::{Backend, Options, echo_process};
 use weir_integration::load::config::Config;
 use weir_integration::load::runner::Load;
-use weir_integration::process::Process;
 
 const POLICY: &str = "retry_policy: {max_attempts: 4, initial_backoff: 5ms, max_backoff: 20ms, \
                       retryable_status_codes: [UNAVAILABLE]";
-
-fn start_backend(journal: &Path) -> Result<(Process, SocketAddr)> {
-    let mut command = Command::new(built("echo-backend")?);
-    let process = Process::start("the echo backend", command.arg("0").arg(journal))?;
-    let address = process.wait_line("its address", |line| line.strip_prefix("listening on ").map(str::to_owned))?;
-    Ok((process, address.parse().with_context(|| address.clone())?))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_call_fails_when_one_of_two_backends_is_killed_with_one_worker() -> Result<()> {
@@ -34,7 +22,7 @@ async fn no_call_fails_when_one_of_two_backends_is_killed_with_two_workers() -> 
 
 async fn kill(workers: usize) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (mut doomed, doomed_address) = start_backend(&folder.path().join("calls"))?;
+    let (mut doomed, doomed_address) = echo_process(0, &folder.path().join("calls"))?;
     let other = Backend::start(Options::default())?;
     let keys = format!("{POLICY}}}");
     let gateway = Config::new(&[doomed_address, other.address]).cluster(&keys).start(workers)?;
@@ -54,7 +42,7 @@ async fn kill(workers: usize) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn no_call_fails_when_one_of_two_backends_stands_still() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (frozen, frozen_address) = start_backend(&folder.path().join("calls"))?;
+    let (frozen, frozen_address) = echo_process(0, &folder.path().join("calls"))?;
     let other = Backend::start(Options::default())?;
     let keys = format!("{POLICY}, per_attempt_timeout: 500ms}}");
     let gateway = Config::new(&[frozen_address, other.address]).cluster(&keys).start(2)?;

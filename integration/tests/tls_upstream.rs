@@ -14,6 +14,7 @@ use weir_integration::gateway::Gateway;
 use weir_integration::load::client::{Client, UNAVAILABLE, expect_failure};
 use weir_integration::load::config::Config;
 use weir_integration::load::{backend, grpcio};
+use weir_integration::peers::eventually;
 use weir_integration::process::Process;
 use weir_integration::tools;
 
@@ -450,4 +451,31 @@ async fn an_idle_connection_is_at_rest() -> Result<()> {
     let client = Client::connect(gateway.listener("grpc")?).await?;
     ensure!(client.unary("Echo", &[], b"once").await? == b"once"[..]);
     tokio::time::timeout(Duration::from_secs(60), gateway.expect_at_rest()).await?
+}
+
+/// The authority that is believed becomes the right one while the gateway works, and stays when nonsense follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn files_that_change_are_taken_when_they_are_good() -> Result<()> {
+    let (authority, another) = (Authority::new()?, Authority::named("another")?);
+    let folder = tempfile::TempDir::new()?;
+    let ca = folder.path().join("ca.pem");
+    std::fs::copy(another.file(), &ca)?;
+    // A connection for each call: what is believed counts in every one.
+    let backend = Backend::openssl(&authority.issue(&["127.0.0.1"])?, &["h2", "-", "-", "once"])?;
+    let tls = format!("ca_file: {}, reload_interval: 50ms", ca.display());
+    let gateway = gateway(&[backend.address], &tls, "http2: {max_streams_per_connection: 1}, ", 1)?;
+    let client = Client::connect(gateway.listener("grpc")?).await?;
+    expect_failure(client.unary("Echo", &[], b"early").await, UNAVAILABLE)?;
+    let reloads = async |result: &str| {
+        let name = format!("weir_upstream_tls_reloads_total{{cluster=\"backend\",result=\"{result}\"}}");
+        gateway.wait_metric(&name, |count| count == 1.0).await
+    };
+    std::fs::copy(authority.file(), &ca)?;
+    reloads("taken").await?;
+    eventually("a call", async || Ok(client.unary("Echo", &[], b"late").await.ok())).await?;
+    std::fs::write(&ca, "nonsense")?;
+    reloads("refused").await?;
+    ensure!(gateway.metric("weir_upstream_tls_files_refused{cluster=\"backend\"}")? == 1.0);
+    ensure!(client.unary("Echo", &[], b"later").await? == b"later"[..]);
+    Ok(())
 }

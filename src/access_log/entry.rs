@@ -7,6 +7,7 @@ use weir_filter::{Code, Ending};
 
 use super::clock::Clock;
 use super::json;
+use crate::tls::Session;
 
 /// What is known of a call when it has ended.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) bytes_out: u64,
     pub(crate) attempts: u32,
     pub(crate) ended_by: Ending,
+    /// `None` where the client does not speak TLS.
+    pub(crate) tls: Option<&'a Session>,
 }
 
 impl Entry<'_> {
@@ -77,8 +80,27 @@ impl Entry<'_> {
         json::number(out, self.attempts.into());
         out.extend_from_slice(br#","ended_by":"#);
         json::word(out, self.ended_by.name());
+        match self.tls {
+            None => out.extend_from_slice(NO_TLS),
+            Some(tls) => write_tls(out, tls),
+        }
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// The fields about TLS of a call without.
+const NO_TLS: &[u8] = br#","tls_version":null,"client_subject":null,"client_uri":null,"client_dns":null"#;
+
+fn write_tls(out: &mut Vec<u8>, tls: &Session) {
+    let client = tls.client.as_ref();
+    out.extend_from_slice(br#","tls_version":"#);
+    json::word(out, tls.version());
+    out.extend_from_slice(br#","client_subject":"#);
+    json::optional(out, client.and_then(|client| client.subject.as_deref()));
+    out.extend_from_slice(br#","client_uri":"#);
+    json::optional(out, client.and_then(|client| client.uris.as_deref()));
+    out.extend_from_slice(br#","client_dns":"#);
+    json::optional(out, client.and_then(|client| client.dns.as_deref()));
 }
 
 #[cfg(test)]

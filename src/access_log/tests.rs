@@ -74,6 +74,7 @@ fn entry(method: &str) -> Entry<'_> {
         bytes_out: 0,
         attempts: 0,
         ended_by: Ending::Backend,
+        tls: None,
     }
 }
 

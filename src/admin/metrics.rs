@@ -1,8 +1,11 @@
 //! Folds the workers' cells into Prometheus' text format.
 
 mod config;
+mod drain;
 mod endpoints;
 mod hedges;
+mod limits;
+mod tls;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -30,8 +33,15 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         bytes(state),
         in_flight(state),
         downstream_connections(state),
-        abusive_connections(state),
+        limits::abusive_connections(state),
+        limits::refused_connections(state),
+        limits::calls_without_memory(state),
+        limits::memory(state),
+        limits::memory_limit(state),
         foreign_connections(state),
+        proxy_protocol_failures(state),
+        tls::handshakes(state),
+        tls::failures(state),
         upstream_connections(state),
         calls_waiting(state),
         connect_failures(state),
@@ -47,6 +57,8 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         timed_out(state),
         streams_ended(state),
         shed(state),
+        drain::state(state),
+        drain::calls_left(state),
         endpoints::healthy(state),
         endpoints::streams(state),
         endpoints::health_checks(state),
@@ -66,7 +78,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
     ];
     let mut page = Vec::new();
     // A family without metrics is an error to the encoder.
-    let families = families.into_iter().chain(config::families(state));
+    let families = families.into_iter().chain(config::families(state)).chain(tls::files(state));
     let families: Vec<_> = families.filter(|family| !family.get_metric().is_empty()).collect();
     TextEncoder::new().encode(&families, &mut page)?;
     String::from_utf8(page).map_err(|error| prometheus::Error::Msg(error.to_string()))
@@ -176,13 +188,6 @@ fn downstream_connections(state: &State) -> MetricFamily {
     })
 }
 
-fn abusive_connections(state: &State) -> MetricFamily {
-    let help = "Connections closed because of too many pings, resets or empty frames.";
-    by_listener(state, "weir_abusive_connections_total", help, MetricType::COUNTER, |metrics, index| {
-        &metrics.abusive_connections[index]
-    })
-}
-
 fn foreign_connections(state: &State) -> MetricFamily {
     let help = "Connections that spoke something else than HTTP/2 without TLS.";
     let mut family = family("weir_foreign_connections_total", help, MetricType::COUNTER);
@@ -191,6 +196,18 @@ fn foreign_connections(state: &State) -> MetricFamily {
         for (kind, protocol) in FOREIGN.into_iter().enumerate() {
             let value = sum(state, |metrics| metrics.foreign_connections(index, kind));
             family.mut_metric().push(counter(&[("listener", &listener.name), ("protocol", protocol)], value));
+        }
+    }
+    family
+}
+
+fn proxy_protocol_failures(state: &State) -> MetricFamily {
+    let help = "Connections of sources of the PROXY protocol that did not begin with it.";
+    let mut family = family("weir_proxy_protocol_failures_total", help, MetricType::COUNTER);
+    for (index, listener) in state.plan.listeners.iter().enumerate() {
+        if !listener.proxy_protocol.is_empty() {
+            let value = sum(state, |metrics| &metrics.proxy_protocol_failures[index]);
+            family.mut_metric().push(counter(&[("listener", &listener.name)], value));
         }
     }
     family

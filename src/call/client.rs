@@ -7,9 +7,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::io::{Queue, Queued, Turns};
+use crate::tls::Session;
 
 /// How a client left a call before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +27,25 @@ pub(crate) enum Left {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) peer: SocketAddr,
+    /// `None` in plaintext.
+    tls: Option<Rc<Session>>,
+    /// What backends are told of the client, where they are told anything of clients.
+    identity: Option<Box<Forwarded>>,
     turns: Rc<Turns>,
     open: Cell<usize>,
 }
 
+/// The header that says who a client is; `None` takes away what the client itself says.
+pub(crate) type Forwarded = (HeaderName, Option<HeaderValue>);
+
 impl Shared {
-    pub(crate) fn new(peer: SocketAddr, turns: Rc<Turns>) -> Shared {
-        Shared { peer, turns, open: Cell::new(0) }
+    pub(crate) fn new(
+        peer: SocketAddr,
+        tls: Option<Rc<Session>>,
+        identity: Option<Box<Forwarded>>,
+        turns: Rc<Turns>,
+    ) -> Shared {
+        Shared { peer, tls, identity, turns, open: Cell::new(0) }
     }
 
     /// Calls of the connection that have not ended.
@@ -47,19 +60,47 @@ pub(crate) struct Client {
     respond: SendResponse<Queued>,
     stream: Option<SendStream<Queued>>,
     queue: Rc<Queue>,
+    /// Streams were reset in the turn in which this one appeared.
+    may_have_left: bool,
     /// The connection's clean turns when the head was handed to h2.
     head_turn: u64,
 }
 
 impl Client {
-    pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>) -> Client {
+    pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>, may_have_left: bool) -> Client {
         shared.open.set(shared.open.get() + 1);
-        Client { shared, respond, stream: None, queue: Rc::default(), head_turn: 0 }
+        Client { shared, respond, stream: None, queue: Rc::default(), may_have_left, head_turn: 0 }
     }
 
     /// The address that the client's connection came from.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.shared.peer
+    }
+
+    /// What is known of its connection under TLS.
+    pub(crate) fn session(&self) -> Option<Rc<Session>> {
+        self.shared.tls.clone()
+    }
+
+    /// Says in a request who the client is, in the place of what it says of itself.
+    pub(crate) fn identify(&self, metadata: &mut HeaderMap) {
+        match self.shared.identity.as_deref() {
+            None => {}
+            Some((header, Some(value))) => drop(metadata.insert(header, value.clone())),
+            Some((header, None)) => drop(metadata.remove(header)),
+        }
+    }
+
+    /// How the client has left in the turn in which it came: a flood of such calls is not handed on to a backend, which would
+    /// punish the connection that the calls of others share.
+    pub(crate) fn left_at_once(&mut self) -> Option<Left> {
+        if !self.may_have_left {
+            return None;
+        }
+        match self.poll_left(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(left) => Some(left),
+            Poll::Pending => None,
+        }
     }
 
     /// Ready when the client has left.

@@ -81,7 +81,7 @@ impl<'a> Race<'_, 'a, '_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Decision> {
         // Each attempt that comes to something may let another begin.
         loop {
-            while let Poll::Ready(place) = self.schedule.poll(cx) {
+            while let Poll::Ready(place) = self.schedule.poll(self.parties.watch.deadline(), cx) {
                 self.begin(Some(place));
             }
             match self.poll_attempts(cx) {
@@ -116,7 +116,10 @@ impl<'a> Race<'_, 'a, '_> {
             begun => begun,
         };
         let waits = match begun {
-            Ok(Begun::Leased(lease)) => return Box::pin(ready(Ok(lease))),
+            Ok(Begun::Leased(lease)) => {
+                self.tried.push(lease.pool.endpoint.id);
+                return Box::pin(ready(Ok(lease)));
+            }
             Ok(Begun::Waits(waits)) => waits,
             Err(unavailable) => return Box::pin(ready(Err(unavailable))),
         };
@@ -223,15 +226,18 @@ impl<'a> Race<'_, 'a, '_> {
         let Some(failure) = failure.filter(|failure| failure.code != Code::Ok) else {
             return Some(last.decide(at, false));
         };
-        let is_fatal = !self.schedule.policy.non_fatal.contains(failure.code);
-        let costs = !is_fatal || failure.pushback == Some(Pushback::Never);
+        let is_non_fatal = self.schedule.policy.non_fatal.contains(failure.code);
+        let costs = is_non_fatal || failure.pushback == Some(Pushback::Never);
         if costs {
             self.schedule.cluster.retries.failed();
         }
-        if !is_fatal {
+        if is_non_fatal {
             self.schedule.failed(failure.pushback, self.parties.watch.deadline());
         }
-        if is_fatal || self.attempts.len() == 1 && self.schedule.has_ended() {
+        let is_last = self.attempts.len() == 1 && (self.schedule.has_ended() || !is_non_fatal);
+        // What no backend has said ends no call that another backend may answer.
+        let is_fatal = !is_non_fatal && matches!(last, Last::Answer(_));
+        if is_last || is_fatal {
             return Some(last.decide(at, costs));
         }
         let attempt = self.attempts.remove(at);

@@ -8,7 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use weir_filter::Call;
 
+use super::draining::Draining;
+use super::watch::WatchedDrain;
 use crate::chance;
+use crate::config::plan;
 use crate::local::RouteTarget;
 use crate::upstream::{Enrolled, Move, Pool, Stream};
 
@@ -18,6 +21,8 @@ pub(super) struct Moving {
     /// The stream's place in the pool of its attempt.
     enrolled: Option<Enrolled>,
     age: Option<Age>,
+    rebalance: Option<plan::Rebalance>,
+    draining: Option<Draining>,
 }
 
 /// `max_stream_age` of the call's route.
@@ -29,13 +34,15 @@ struct Age {
 
 impl Moving {
     /// For a call of this route that began at `started`. `None` where nothing makes its streams move.
-    pub(super) fn new(route: &RouteTarget, call: &Call, started: Instant) -> Option<Moving> {
-        let age = route.timeouts.age;
-        if age.is_none() && !route.upstream.cluster.plan.ends_streams() {
+    pub(super) fn new(route: &RouteTarget, call: &Call, started: Instant, drain: &WatchedDrain<'_>) -> Option<Moving> {
+        let (age, cluster) = (route.timeouts.age, &route.upstream.cluster.plan);
+        let draining = Draining::new(route.on_drain, drain);
+        if age.is_none() && draining.is_none() && !cluster.ends_streams() {
             return None;
         }
-        let stream = Rc::new(Stream::new(call, route.upstream.methods.clone()));
-        Some(Moving { stream, enrolled: None, age: age.and_then(|limit| Age::new(limit, started)) })
+        let stream = Rc::new(Stream::new(started, call, route.upstream.methods.clone()));
+        let age = age.and_then(|limit| Age::new(limit, started));
+        Some(Moving { stream, enrolled: None, age, rebalance: cluster.rebalance, draining })
     }
 
     /// The call has a stream of this pool now.
@@ -51,8 +58,16 @@ impl Moving {
 
     /// Ready when the stream has to move.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Move> {
+        let drained = self.draining.as_mut().map_or(Poll::Pending, |draining| draining.poll(&self.stream, cx));
+        // What cuts is not to wait behind what has time.
+        if drained == Poll::Ready(Move::DrainCut) {
+            return drained;
+        }
         if let Poll::Ready(why) = self.stream.poll_told(cx) {
             return Poll::Ready(why);
+        }
+        if drained.is_ready() {
+            return drained;
         }
         let is_old = self.age.as_mut().is_some_and(|age| age.is_over(cx));
         if is_old && self.stream.may_move() { Poll::Ready(Move::Age) } else { Poll::Pending }
@@ -64,6 +79,8 @@ impl Moving {
             Move::Removed => None,
             // Streams grow old one by one: there is nothing to wait for.
             Move::Age => Some(Duration::ZERO),
+            Move::Rebalance => self.rebalance.map(|rebalance| rebalance.pushback),
+            Move::Drain | Move::DrainCut => self.draining.as_ref().map(Draining::pushback),
         }
     }
 }

@@ -11,6 +11,7 @@ use weir_filter::{Call, Direction, Needs, Status};
 use super::held::Held;
 use super::inspect::{Inspect, Last};
 use super::message::{Follow, TooLarge};
+use super::trailers;
 use crate::chain::Chain;
 use crate::io::{Queue, Queued};
 
@@ -213,7 +214,7 @@ impl<'a> Pump<'a> {
 /// The end of a stream all of whose DATA has been handed on.
 pub(super) fn poll_end<F: Far>(cx: &mut Context<'_>, source: &mut RecvStream, far: &mut F) -> Poll<Pumped> {
     match ready!(source.poll_trailers(cx)) {
-        Ok(Some(trailers)) => Poll::Ready(Pumped::Trailers(trailers)),
+        Ok(Some(trailers)) => Poll::Ready(Pumped::Trailers(trailers::cleaned(trailers))),
         Ok(None) if far.send(Bytes::new(), true) => Poll::Ready(Pumped::Ended),
         Ok(None) => Poll::Ready(Pumped::SinkClosed),
         Err(error) => Poll::Ready(Pumped::SourceFailed(error)),

@@ -1,7 +1,6 @@
 //! What is known of a call, told exactly once when it ends, whatever happened.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,9 +10,11 @@ use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
 use weir_filter::{Call, Code, Ending, Outcome};
 
+use super::Client;
 use crate::access_log::Entry;
 use crate::local::{Local, RouteTarget, Served};
 use crate::status;
+use crate::tls::Session;
 
 /// A call from its first header to its end.
 ///
@@ -30,6 +31,7 @@ pub(crate) struct Record {
     pub(crate) notes: Notes,
     end: Option<(Code, Ending)>,
     message: Option<String>,
+    tls: Option<Rc<Session>>,
 }
 
 /// What an attempt notes down. Bytes are those of DATA, prefixes included; in is from clients, out is to them.
@@ -96,7 +98,7 @@ impl Record {
     pub(crate) fn new(
         local: &Rc<Local>,
         listener: &Rc<Served>,
-        peer: SocketAddr,
+        client: &Client,
         uri: Uri,
         metadata: HeaderMap,
         started: Instant,
@@ -105,13 +107,14 @@ impl Record {
         Record {
             local: local.clone(),
             listener: listener.clone(),
-            call: Call { uri, metadata, peer, extensions: http::Extensions::new() },
+            call: Call { uri, metadata, peer: client.peer(), extensions: http::Extensions::new() },
             started,
             route: None,
             filters_reached: 0,
             notes: Notes { is_logged: local.access_log.is_some(), ..Notes::default() },
             end: None,
             message: None,
+            tls: client.session(),
         }
     }
 
@@ -166,6 +169,7 @@ impl Record {
             bytes_out: self.notes.bytes_out,
             attempts: self.notes.attempts,
             ended_by,
+            tls: self.tls.as_deref(),
         };
         if !log.append(&entry) {
             self.local.metrics.dropped_records.add(1);

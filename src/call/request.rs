@@ -1,9 +1,11 @@
 //! What a request must be before the gateway takes it for a gRPC call.
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use weir_filter::{Code, Status};
+
+use crate::config::plan::DownstreamHttp2;
 
 /// Why a request is answered at the door.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,22 +19,30 @@ pub(crate) enum Refusal {
 /// What RFC 9113 6.5.2 adds to the lengths of each header's name and value.
 const HEADER_OVERHEAD: usize = 32;
 
-/// Checks a request's head, whose header list may have `limit` bytes as RFC 9113 6.5.2 counts them.
+/// Checks a request's head, whose header list may have as many bytes and fields as its listener says.
 ///
 /// # Errors
 ///
 /// The answer, when the request is none that a backend could get.
-pub(crate) fn admit(head: &Parts, limit: u32) -> Result<(), Refusal> {
+pub(crate) fn admit(head: &Parts, limits: &DownstreamHttp2) -> Result<(), Refusal> {
     if !is_grpc(head) {
         return Err(Refusal::Http(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     if head.method != Method::POST {
         return Err(Refusal::Http(StatusCode::METHOD_NOT_ALLOWED));
     }
-    let size = header_list_size(head);
+    let (size, limit) = (header_list_size(head), limits.max_header_list_size);
     if size > limit as usize {
         let text = format!("metadata of {size} bytes is over the limit of {limit} bytes (max_header_list_size)");
         return Err(Refusal::Grpc(Status::new(Code::ResourceExhausted, text)));
+    }
+    let (count, limit) = (head.headers.len(), limits.max_header_count);
+    if count > limit as usize {
+        let text = format!("metadata of {count} fields is over the limit of {limit} (max_header_count)");
+        return Err(Refusal::Grpc(Status::new(Code::ResourceExhausted, text)));
+    }
+    if names_two_hosts(head) {
+        return Err(Refusal::Grpc(Status::new(Code::Internal, "`:authority` and `host` are not the same")));
     }
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
     if is_method_path(path) {
@@ -40,6 +50,18 @@ pub(crate) fn admit(head: &Parts, limit: u32) -> Result<(), Refusal> {
     }
     let shown: String = path.chars().take(200).collect();
     Err(Refusal::Grpc(Status::new(Code::Unimplemented, format!("not a method path: {shown}"))))
+}
+
+/// Two programs would disagree about whom such a request is for (RFC 9113 8.3.1: it is malformed).
+fn names_two_hosts(head: &Parts) -> bool {
+    if !head.headers.contains_key(HOST) {
+        return false;
+    }
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let hosts = head.headers.get_all(HOST).iter().map(http::HeaderValue::as_bytes);
+    let mut names = authority.into_iter().chain(hosts);
+    let first = names.next().unwrap_or_default();
+    !names.all(|name| name.eq_ignore_ascii_case(first))
 }
 
 fn header_list_size(head: &Parts) -> usize {
@@ -91,8 +113,50 @@ mod tests {
         builder.body(()).expect("valid").into_parts().0
     }
 
+    fn limits(size: usize, count: u32) -> DownstreamHttp2 {
+        DownstreamHttp2 {
+            max_concurrent_streams: 1,
+            stream_window: 65_535,
+            connection_window: 65_535,
+            max_header_list_size: size as u32,
+            max_header_count: count,
+            header_timeout: std::time::Duration::MAX,
+            keepalive_min_time: std::time::Duration::MAX,
+            keepalive_permit_without_calls: false,
+        }
+    }
+
     fn admit_any(head: &Parts) -> Result<(), Refusal> {
-        admit(head, u32::MAX)
+        admit(head, &limits(u32::MAX as usize, u32::MAX))
+    }
+
+    #[test]
+    fn counts_the_fields() {
+        let mut head = head("POST", "/pkg.S/M", Some("application/grpc"));
+        head.headers.append("k", http::HeaderValue::from_static("1"));
+        head.headers.append("k", http::HeaderValue::from_static("2"));
+        assert_eq!(admit(&head, &limits(1000, 3)), Ok(()));
+        let Err(Refusal::Grpc(status)) = admit(&head, &limits(1000, 2)) else { panic!("three fields are too many") };
+        assert_eq!(status.code, Code::ResourceExhausted);
+        assert!(status.message.contains("max_header_count"), "{}", status.message);
+    }
+
+    #[test]
+    fn a_host_says_what_the_authority_says() {
+        for (path, hosts, good) in [
+            ("http://a.b/pkg.S/M", &["a.b"][..], true),
+            ("http://a.b/pkg.S/M", &["A.b"], true),
+            ("http://a.b/pkg.S/M", &["a.b:80"], false),
+            ("http://a.b/pkg.S/M", &["a.b", "c.d"], false),
+            ("/pkg.S/M", &["a.b"], true),
+            ("/pkg.S/M", &["a.b", "c.d"], false),
+        ] {
+            let mut head = head("POST", path, Some("application/grpc"));
+            for host in hosts {
+                head.headers.append(HOST, http::HeaderValue::from_static(host));
+            }
+            assert_eq!(admit_any(&head).is_ok(), good, "{path} {hosts:?}");
+        }
     }
 
     #[test]
@@ -102,8 +166,8 @@ mod tests {
         let lengths = [7 + 4, 7 + 4, 10 + 3, 5 + 8, 12 + 16, 1 + 1];
         let size: usize = lengths.into_iter().map(|length| length + 32).sum();
         assert_eq!(header_list_size(&head), size);
-        assert_eq!(admit(&head, size as u32), Ok(()));
-        assert!(matches!(admit(&head, size as u32 - 1), Err(Refusal::Grpc(_))));
+        assert_eq!(admit(&head, &limits(size, 100)), Ok(()));
+        assert!(matches!(admit(&head, &limits(size - 1, 100)), Err(Refusal::Grpc(_))));
     }
 
     #[test]

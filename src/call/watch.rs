@@ -14,7 +14,7 @@ use super::client::{Client, Left};
 use super::moving::Moving;
 use super::timers::{Limit, Progress, Timers};
 use crate::drain::Listening;
-use crate::local::RouteTarget;
+use crate::local::{Local, RouteTarget, Served};
 use crate::status;
 use crate::upstream::{Move, Pool};
 
@@ -31,6 +31,13 @@ pub(crate) enum Interrupt {
     Cut,
     /// The stream is to be opened anew, elsewhere.
     Moved(Move),
+}
+
+/// Whose drain ends a call.
+#[derive(Clone, Copy)]
+pub(crate) struct WatchedDrain<'a> {
+    pub(crate) local: &'a Local,
+    pub(crate) listener: &'a Served,
 }
 
 /// Watches one call.
@@ -50,15 +57,15 @@ impl Watch {
         deadline: Option<Instant>,
         route: &RouteTarget,
         call: &Call,
-        cut: Listening,
+        drain: WatchedDrain<'_>,
     ) -> Watch {
         let limits = &route.timeouts;
         let of_route = limits.call.and_then(|timeout| started.checked_add(timeout));
         let by_route = of_route.is_some_and(|end| deadline.is_none_or(|deadline| end < deadline));
         let deadline = if by_route { of_route } else { deadline };
         let timer = deadline.map(|at| Box::pin(sleep_until(at)));
-        let timers = Timers::new(limits, started, Moving::new(route, call, started));
-        Watch { deadline, by_route, timer, timers, cut }
+        let timers = Timers::new(limits, started, Moving::new(route, call, started, &drain));
+        Watch { deadline, by_route, timer, timers, cut: drain.listener.cut.listen() }
     }
 
     /// When the backend should have answered.
@@ -137,7 +144,7 @@ impl Interrupt {
 
     /// True where the rest of a message that is under way is waited for however long it takes.
     pub(crate) fn has_time(self) -> bool {
-        matches!(self, Interrupt::Moved(Move::Age))
+        matches!(self, Interrupt::Moved(Move::Age | Move::Rebalance | Move::Drain))
     }
 
     /// The interrupt, with what the request's stream tells about a client that has left.
@@ -154,9 +161,10 @@ impl Interrupt {
             Interrupt::Left(Left::Gone) => Ending::ClientGone,
             Interrupt::Left(Left::Broke(_)) => Ending::Gateway,
             Interrupt::Deadline | Interrupt::Limit(_) => Ending::Deadline,
-            Interrupt::Cut => Ending::Drain,
+            Interrupt::Cut | Interrupt::Moved(Move::Drain | Move::DrainCut) => Ending::Drain,
             Interrupt::Moved(Move::Removed) => Ending::EndpointRemoved,
             Interrupt::Moved(Move::Age) => Ending::StreamAge,
+            Interrupt::Moved(Move::Rebalance) => Ending::Rebalance,
         }
     }
 

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::members::Candidates;
 use super::slow_start::WHOLE;
-use crate::config::plan::Balance;
+use crate::config::plan::{self, Balance};
 use keyed::Keyed;
 pub(crate) use turn::Turn;
 use weights::Weights;
@@ -48,6 +47,14 @@ pub(crate) struct Question<'a> {
     pub(crate) subset: Option<usize>,
 }
 
+/// What the choice is made from.
+pub(super) struct Candidates<'a> {
+    pub(super) plan: &'a plan::Cluster,
+    pub(super) endpoints: &'a [Arc<Endpoint>],
+    /// What each may have of its weight, in parts of [`WHOLE`]; `None` where all have all of it.
+    pub(super) shares: Option<Vec<u64>>,
+}
+
 impl Balancer {
     /// Chooses among the endpoints at the places `up`.
     pub(super) fn new(candidates: &Candidates<'_>, up: Vec<usize>) -> Balancer {
@@ -68,6 +75,11 @@ impl Balancer {
             Balance::Maglev(on) => Policy::Keyed(Keyed::maglev(endpoints, &up, on, plan.consistent)),
         };
         Balancer { up, policy }
+    }
+
+    /// The places of those that may be chosen.
+    pub(super) fn places(&self) -> &[usize] {
+        &self.up
     }
 
     /// The place of the endpoint for a call, or of another that is not to be skipped; `None` when there is none.

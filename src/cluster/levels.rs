@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Endpoint;
-use super::balance::{Balancer, Question, Turn};
-use super::members::Candidates;
+use super::balance::{Balancer, Candidates, Question, Turn};
 
 /// The endpoints that may be chosen, by priority.
 #[derive(Debug)]
@@ -94,6 +93,17 @@ impl Levels {
             drawn < sum
         });
         taken.unwrap_or(0)
+    }
+
+    /// What each endpoint may expect of the calls, by place and in no unit: those that get none are left out.
+    pub(super) fn expected(&self, weight: impl Fn(usize) -> f64) -> Vec<(usize, f64)> {
+        let of_level = |level: &Level| {
+            let places = level.balancer.places();
+            let total: f64 = places.iter().map(|at| weight(*at)).sum();
+            let each = f64::from(level.share) / total;
+            places.iter().map(|at| (*at, weight(*at) * each)).collect::<Vec<_>>()
+        };
+        self.each.iter().filter(|level| level.share > 0).flat_map(of_level).collect()
     }
 
     /// True when there is no endpoint, in whatever state.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use super::balance::{Question, Turn};
+use super::balance::{Candidates, Question, Turn};
 use super::levels::Levels;
 use super::slow_start;
-use crate::config::plan::{self, Labels, SubsetFallback};
+use crate::config::plan::{self, Balance, Labels, SubsetFallback};
 
 /// The endpoints at one moment, and the choice among those that are usable.
 #[derive(Debug)]
@@ -24,14 +24,6 @@ pub(crate) struct Members {
     pub(crate) turns: usize,
 }
 
-/// What the choice is made from.
-pub(super) struct Candidates<'a> {
-    pub(super) plan: &'a plan::Cluster,
-    pub(super) endpoints: &'a [Arc<Endpoint>],
-    /// What each may have of its weight, in parts of [`slow_start::WHOLE`]; `None` where all have all of it.
-    pub(super) shares: Option<Vec<u64>>,
-}
-
 impl Members {
     pub(super) fn new(plan: &plan::Cluster, endpoints: Vec<Arc<Endpoint>>, now: Instant) -> Members {
         let candidates = Candidates { plan, endpoints: &endpoints, shares: shares(plan, &endpoints, now) };
@@ -45,6 +37,13 @@ impl Members {
     /// The place of the endpoint for a call, or of another that is not to be skipped; `None` when there is none.
     pub(crate) fn pick(&self, turns: &[Turn], question: &Question<'_>, skip: impl Fn(usize) -> bool) -> Option<usize> {
         self.levels(question).pick(&self.endpoints, turns, question, skip)
+    }
+
+    /// What each endpoint may expect of the calls, in no unit: the endpoints that get none are left out.
+    pub(crate) fn expected(&self, balance: &Balance) -> Vec<(&Arc<Endpoint>, f64)> {
+        let weighs = !matches!(balance, Balance::RoundRobin | Balance::Random);
+        let weight = |at: usize| if weighs { f64::from(self.endpoints[at].weight) } else { 1.0 };
+        self.all.expected(weight).into_iter().map(|(at, share)| (&self.endpoints[at], share)).collect()
     }
 
     /// True when no endpoint could ever take such a call, whatever its state.

@@ -7,6 +7,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 
@@ -24,19 +25,25 @@ mod balance;
 mod breaker;
 mod cluster;
 mod dns;
+mod edge;
 mod endpoint;
 mod filter;
+mod forward_client_cert;
 mod health;
 mod hedging;
 mod http2;
 mod listener;
+mod listener_tls;
 mod locality;
 mod log;
 mod manager;
+mod on_drain;
 mod outlier;
 mod pattern;
 mod process;
 mod proxy;
+mod proxy_protocol;
+mod rebalance;
 mod retry;
 mod route;
 mod scope;
@@ -70,6 +77,8 @@ struct Checker<'c, 'n> {
     retried: RefCell<HashSet<usize>>,
     /// The labels that routes ask of clusters.
     asked: RefCell<Asked>,
+    /// What holds for streams of routes that do not say it.
+    stream_idle: Option<Duration>,
     /// Where this process stands; `None` where the file does not say.
     here: Option<Locality>,
 }
@@ -116,6 +125,7 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
         system_roots: OnceCell::new(),
         retried: RefCell::default(),
         asked: RefCell::default(),
+        stream_idle: None,
         here: None,
     };
     checker.here = checker.here(file.node.as_ref());
@@ -131,6 +141,7 @@ pub(crate) fn plan(file: &File, root: Place, reader: &Reader<'_>, registry: &Reg
     let nested = resources.and_then(|resources| resources.shutdown_config.as_ref());
     Plan {
         workers: checker.workers(file.workers.as_ref()),
+        memory_limit: checker.memory_limit(file.memory_limit.as_ref()),
         log_level: checker.log_level(file.log.as_ref()),
         admin: checker.admin(file.admin.as_ref()),
         metrics: checker.metrics(file.metric.as_ref()),

@@ -6,12 +6,15 @@
 mod balance;
 mod dns;
 mod health;
+mod on_drain;
+mod tls;
 
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
     Budget, CallPolicy, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, HedgingPolicy, Listener, NamedFilter,
-    Node, Plan, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment, Tls, UpstreamHttp2,
+    Network, Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment,
+    UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
@@ -127,6 +130,7 @@ fn root(plan: &Plan) -> Value {
     ]);
     map([
         ("node", node(&plan.node)),
+        ("memory_limit", plan.memory_limit.and_then(bytes)),
         ("workers", plan.workers.and_then(|workers| some(workers.get()))),
         ("log", Some(map([("level", some(plan.log_level.as_deref().unwrap_or("info")))]))),
         ("admin", plan.admin.map(|address| map([("address", socket(address))]))),
@@ -146,11 +150,25 @@ fn node(node: &Node) -> Option<Value> {
 }
 
 fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
+    // At an edge what is not written has a default.
+    let never_too = |limit: Option<std::time::Duration>| match limit {
+        None if !listener.edge => None,
+        limit => time(limit.unwrap_or_default()),
+    };
+    let count = |limit: Option<usize>| some(limit.unwrap_or(0));
     let config = map([
         ("max_receive_message_size", listener.max_receive_message_size.and_then(|size| bytes(size as u64))),
         ("max_send_message_size", listener.max_send_message_size.and_then(|size| bytes(size as u64))),
-        ("idle_timeout", listener.idle_timeout.and_then(time)),
-        ("max_connection_age", listener.max_connection_age.and_then(time)),
+        ("max_connections", count(listener.admission.max_connections)),
+        ("max_connections_per_source", count(listener.admission.max_connections_per_source)),
+        // Each route says its own.
+        ("stream_idle_timeout", time(std::time::Duration::ZERO)),
+        ("forwarding_headers", some(listener.forwarding_headers.name())),
+        ("idle_timeout", never_too(listener.idle_timeout)),
+        ("max_connection_age", never_too(listener.max_connection_age)),
+        ("enable_tls", listener.tls.as_ref().and_then(|_| some(true))),
+        ("tls", listener.tls.as_ref().map(tls::listener)),
+        ("proxy_protocol", proxy_protocol(&listener.proxy_protocol)),
         ("http2", Some(downstream(&listener.http2))),
     ]);
     let mut filters: Vec<Value> = listener.filters.iter().map(filter).collect();
@@ -164,7 +182,13 @@ fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
         ("address", socket(listener.address)),
         ("filter_chains", Some(map([("filters", Some(Value::Sequence(vec![manager])))]))),
         ("config", Some(config)),
+        ("edge", some(listener.edge)),
     ])
+}
+
+fn proxy_protocol(from: &[Network]) -> Option<Value> {
+    let networks = list(from, |network| Value::from(network.to_string()));
+    Some(map([("from", networks)])).filter(|_| !from.is_empty())
 }
 
 fn downstream(http2: &DownstreamHttp2) -> Value {
@@ -173,6 +197,8 @@ fn downstream(http2: &DownstreamHttp2) -> Value {
         ("stream_window", bytes(http2.stream_window)),
         ("connection_window", bytes(http2.connection_window)),
         ("max_header_list_size", bytes(http2.max_header_list_size)),
+        ("max_header_count", some(http2.max_header_count)),
+        ("header_timeout", time(http2.header_timeout)),
         ("keepalive_min_time", time(http2.keepalive_min_time)),
         ("keepalive_permit_without_calls", some(http2.keepalive_permit_without_calls)),
     ])
@@ -235,6 +261,7 @@ fn action(cluster: Option<&Cluster>, route: &Route) -> Value {
         ("max_stream_duration", time(timeouts.stream.unwrap_or_default())),
         ("max_stream_age", time(timeouts.age.unwrap_or_default())),
         ("idle_timeout", time(timeouts.idle.unwrap_or_default())),
+        ("on_drain", on_drain::value(route.on_drain)),
         ("retry_policy", route.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
         ("hedging_policy", route.call_policy.as_ref().and_then(CallPolicy::hedging).map(hedging_policy)),
     ])
@@ -268,7 +295,8 @@ pub(super) fn cluster(cluster: &Cluster) -> Value {
         ("connect_timeout", time(cluster.connect_timeout)),
         ("idle_timeout", time(cluster.idle_timeout.unwrap_or_default())),
         ("endpoint_drain_timeout", cluster.endpoint_drain_timeout.and_then(time)),
-        ("tls", cluster.tls.as_ref().map(tls)),
+        ("rebalance", cluster.rebalance.map(rebalance)),
+        ("tls", cluster.tls.as_ref().map(tls::cluster)),
         ("http2", Some(upstream(&cluster.http2))),
         ("retry_policy", cluster.call_policy.as_ref().and_then(CallPolicy::retry).map(retry_policy)),
         ("hedging_policy", cluster.call_policy.as_ref().and_then(CallPolicy::hedging).map(hedging_policy)),
@@ -280,6 +308,14 @@ pub(super) fn cluster(cluster: &Cluster) -> Value {
         ("health_checks", health::checks(&cluster.health_checks)),
         ("outlier_detection", cluster.outlier_detection.as_ref().map(health::outlier_detection)),
         ("healthy_panic_threshold", some(cluster.healthy_panic_threshold)),
+    ])
+}
+
+fn rebalance(rebalance: Rebalance) -> Value {
+    map([
+        ("window", time(rebalance.window)),
+        ("min_stream_age", time(rebalance.min_stream_age)),
+        ("pushback", time(rebalance.pushback)),
     ])
 }
 
@@ -334,17 +370,5 @@ fn upstream(http2: &UpstreamHttp2) -> Value {
         ("max_streams_per_connection", some(http2.max_streams_per_connection)),
         ("keepalive_interval", http2.keepalive_interval.and_then(time)),
         ("keepalive_timeout", time(http2.keepalive_timeout)),
-    ])
-}
-
-fn tls(tls: &Tls) -> Value {
-    let path = |path: &std::path::Path| some(path.display().to_string());
-    map([
-        ("enable", some(true)),
-        ("ca_file", tls.ca_file.as_deref().and_then(path)),
-        ("cert_file", tls.identity.as_ref().and_then(|(cert, _)| path(cert))),
-        ("key_file", tls.identity.as_ref().and_then(|(_, key)| path(key))),
-        ("server_name", tls.server_name.as_ref().and_then(|name| some(name.to_str().into_owned()))),
-        ("insecure_skip_verify", some(tls.insecure_skip_verify)),
     ])
 }

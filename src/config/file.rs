@@ -14,6 +14,8 @@ pub(crate) mod cluster;
 pub(crate) mod dns;
 pub(crate) mod listener;
 pub(crate) mod manager;
+pub(crate) mod on_drain;
+pub(crate) mod rebalance;
 pub(crate) mod retry;
 pub(crate) mod service_config;
 pub(crate) mod tls;
@@ -22,7 +24,7 @@ pub(crate) mod value;
 use balance::Locality;
 use cluster::Cluster;
 use listener::Listener;
-use value::Duration;
+use value::{Duration, Size};
 
 /// A configuration of Weir. The keys are those of Pixiu, and some of Weir's own in the same style.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -35,6 +37,9 @@ pub(crate) struct File {
     /// How many worker threads serve calls. Default: one for each CPU that the process may use.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) workers: Option<At<u64>>,
+    /// What the process may hold in memory before it refuses calls and connections with RESOURCE_EXHAUSTED. Set it some way
+    /// below what the kernel ends it for. Default: no limit.
+    pub(crate) memory_limit: Option<At<Size>>,
     /// The admin listener: metrics, readiness, and the state of clusters. Without this key there is none.
     pub(crate) admin: Option<At<Admin>>,
     /// One JSON object for each call that ended. Without this key none are written.

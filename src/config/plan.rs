@@ -3,10 +3,14 @@
 //! A plan is immutable and never half right. Names are resolved (a route holds the index of its cluster), defaults are
 //! filled in, and filters are built.
 
+mod admission;
 mod balance;
 mod breaker;
 mod dns;
 mod health;
+mod network;
+mod on_drain;
+mod rebalance;
 mod retry;
 mod tls;
 
@@ -18,21 +22,27 @@ use std::time::Duration;
 
 use weir_filter::Filter;
 
+pub use admission::{Admission, ForwardingHeaders};
 pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, SubsetFallback};
 pub use breaker::{Budget, CircuitBreakers};
 pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
+pub use network::{Network, NoNetwork};
+pub use on_drain::{DrainPolicy, OnDrain};
+pub use rebalance::Rebalance;
 pub use retry::{
     CallPolicy, HedgingPolicy, MethodConfig, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, ServiceConfig,
     StatusCodes, Thousandths,
 };
-pub use tls::Tls;
+pub use tls::{ClientAuth, ClientCertField, ForwardClientCert, ListenerTls, Tls};
 
 /// A whole configuration.
 #[derive(Debug)]
 pub struct Plan {
     /// Worker threads; `None` means one for each CPU that the process may use.
     pub workers: Option<NonZeroUsize>,
+    /// What the process may hold in memory before it takes on nothing new, in bytes; `None` is no limit.
+    pub memory_limit: Option<u64>,
     /// The log filter that the file asks for.
     pub log_level: Option<String>,
     /// Where the admin listener binds; `None` means there is none.
@@ -113,10 +123,20 @@ pub struct Listener {
     pub max_receive_message_size: Option<usize>,
     /// The largest single message to a client, in bytes; `None` is unlimited.
     pub max_send_message_size: Option<usize>,
+    /// Strangers come here. What follows from it stands in the other fields.
+    pub edge: bool,
+    /// Which connections it takes.
+    pub admission: Admission,
+    /// What is believed of a request's way.
+    pub forwarding_headers: ForwardingHeaders,
     /// Closes a connection that has had no stream for this long; `None` is never.
     pub idle_timeout: Option<Duration>,
     /// Sends GOAWAY to a connection of this age, with up to 10 % of jitter; `None` is never.
     pub max_connection_age: Option<Duration>,
+    /// TLS towards clients; `None` is plaintext.
+    pub tls: Option<ListenerTls>,
+    /// Sources whose connections begin with the PROXY protocol.
+    pub proxy_protocol: Vec<Network>,
     /// HTTP/2 towards clients.
     pub http2: DownstreamHttp2,
     /// The routes, in the order of the file.
@@ -147,6 +167,10 @@ pub struct DownstreamHttp2 {
     pub connection_window: u32,
     /// The largest request header list, in bytes as RFC 9113 6.5.2 counts them.
     pub max_header_list_size: u32,
+    /// How many fields a request's header list may have.
+    pub max_header_count: u32,
+    /// How long a client may take to its preface with SETTINGS, and over one header block or frame that is not DATA.
+    pub header_timeout: Duration,
     /// A client may not send keepalive pings more often than this (gRFC A8).
     pub keepalive_min_time: Duration,
     /// A client may send keepalive pings while it has no call (gRFC A8).
@@ -170,6 +194,8 @@ pub struct Route {
     pub call_policy: Option<CallPolicy>,
     /// How long its calls may take.
     pub timeouts: Timeouts,
+    /// What a drain does to its streams.
+    pub on_drain: OnDrain,
 }
 
 /// How long the calls of a route may take; `None` is no limit.
@@ -261,6 +287,8 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// How long the streams of an endpoint that has left may stay open; `None` is no limit.
     pub endpoint_drain_timeout: Option<Duration>,
+    /// How streams move to an endpoint that joins; `None` where they stay.
+    pub rebalance: Option<Rebalance>,
     /// TLS towards backends; `None` is plaintext.
     pub tls: Option<Tls>,
     /// HTTP/2 towards backends.
@@ -281,7 +309,7 @@ impl Cluster {
     /// True when something in it may end a stream that is open.
     #[must_use]
     pub fn ends_streams(&self) -> bool {
-        self.endpoint_drain_timeout.is_some()
+        self.endpoint_drain_timeout.is_some() || self.rebalance.is_some()
     }
 
     /// True when connections that were made, and endpoints that are watched, for another configuration of the cluster serve

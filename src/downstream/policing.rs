@@ -1,9 +1,12 @@
-//! What a client's frames may do before its connection is closed: keepalive pings as gRFC A8 has it, and resets in a
-//! token bucket.
+//! What a client's frames may do before its connection is closed: keepalive pings as gRFC A8 has it, and what costs a client
+//! less than us in token buckets.
 
+use std::array;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use super::abuse::Abuse;
+use super::budget::Budget;
 use crate::config::plan;
 use crate::io::{Frame, FrameMeter};
 
@@ -13,32 +16,9 @@ const PING_STRIKES: u32 = 2;
 /// The least time between pings without a call where these are not permitted at all (gRFC A8).
 const TWO_HOURS: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Streams that a connection may have reset at once, by the client or by its faults, and empty DATA frames that it may
-/// send at once: an honest client that gives up on all it has open, several times over.
-pub(super) const BURST: u32 = 20_000;
-
-/// Resets, and empty frames, a second that may go on for ever. A flood is a hundred times as fast (CVE-2023-44487,
-/// CVE-2025-8671, CVE-2019-9518).
-const RATE: u32 = 2_000;
-
-/// What a connection has sent too many of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Pings,
-    Resets,
-    EmptyFrames,
-}
-
-impl Verdict {
-    /// The words that travel with GOAWAY. gRPC's clients look for these very words before they ping less (gRFC A8).
-    pub(super) const fn words(self) -> &'static str {
-        match self {
-            Verdict::Pings => "too_many_pings",
-            Verdict::Resets => "too_many_resets",
-            Verdict::EmptyFrames => "too_many_empty_frames",
-        }
-    }
-}
+/// WINDOW_UPDATEs and PINGs that a frame of ours may be answered with, and a new stream brings: simple clients send two
+/// WINDOW_UPDATEs for each DATA, others measure the bandwidth with a PING.
+const EARNED: i32 = 10;
 
 /// The meter of a connection from a client.
 #[derive(Debug)]
@@ -49,37 +29,48 @@ pub(crate) struct Policing {
     last_ping: Cell<Option<Instant>>,
     strikes: Cell<u32>,
     answered: Cell<bool>,
-    resets: Bucket,
-    empty_frames: Bucket,
+    /// One for each of the first [`Abuse::COUNTED`].
+    budgets: [Budget; Abuse::COUNTED],
+    /// What there was too much of since the last look, if the clock does not say otherwise.
+    suspect: Cell<Option<Abuse>>,
+    resets_came: Cell<bool>,
     last_stream: Cell<u32>,
     has_settings: Cell<bool>,
-}
-
-/// A token bucket, and what has been taken from it since it was looked at.
-#[derive(Debug)]
-struct Bucket {
-    taken: Cell<u32>,
-    tokens: Cell<u32>,
-    refilled: Cell<Option<Instant>>,
 }
 
 impl FrameMeter for std::rc::Rc<Policing> {
     fn received(&self, frame: Frame) {
         match frame {
-            Frame::Settings => self.has_settings.set(true),
-            Frame::Ping => self.pings.set(self.pings.get() + 1),
-            Frame::Reset => self.resets.take(),
-            Frame::EmptyData => self.empty_frames.take(),
             // Trailers of an older stream come after the HEADERS of a newer one.
-            Frame::Headers(stream) => self.last_stream.set(self.last_stream.get().max(stream)),
-            _ => {}
+            Frame::Headers(stream) => {
+                self.last_stream.set(self.last_stream.get().max(stream));
+                self.earn();
+            }
+            Frame::WindowUpdate => self.take(Abuse::WindowUpdates),
+            Frame::Settings => {
+                self.has_settings.set(true);
+                self.take(Abuse::Settings);
+            }
+            Frame::Ping => {
+                self.pings.set(self.pings.get() + 1);
+                self.take(Abuse::Pings);
+            }
+            Frame::Reset => self.reset(),
+            Frame::EmptyData => self.take(Abuse::EmptyFrames),
+            Frame::Priority => self.take(Abuse::Priorities),
+            Frame::Unknown => self.take(Abuse::UnknownFrames),
+            Frame::Data | Frame::GoAway(_) | Frame::Other => {}
         }
     }
 
     fn sent(&self, frame: Frame) {
         match frame {
-            Frame::Data | Frame::Headers(_) => self.answered.set(true),
-            Frame::Reset => self.resets.take(),
+            Frame::Data => {
+                self.answered.set(true);
+                self.earn();
+            }
+            Frame::Headers(_) => self.answered.set(true),
+            Frame::Reset => self.reset(),
             _ => {}
         }
     }
@@ -87,6 +78,7 @@ impl FrameMeter for std::rc::Rc<Policing> {
 
 impl Policing {
     pub(super) fn new(http2: &plan::DownstreamHttp2) -> Policing {
+        let now = Instant::now();
         Policing {
             ping_min_time: http2.keepalive_min_time,
             ping_without_calls: http2.keepalive_permit_without_calls,
@@ -94,8 +86,9 @@ impl Policing {
             last_ping: Cell::new(None),
             strikes: Cell::new(0),
             answered: Cell::new(false),
-            resets: Bucket::new(),
-            empty_frames: Bucket::new(),
+            budgets: array::from_fn(|at| Budget::new(Abuse::ALL[at].allowance(), now)),
+            suspect: Cell::new(None),
+            resets_came: Cell::new(false),
             last_stream: Cell::new(0),
             has_settings: Cell::new(false),
         }
@@ -106,26 +99,49 @@ impl Policing {
         self.has_settings.get()
     }
 
-    /// Judges what arrived since the last time; `open` is the number of streams. Why the connection must end, if it must.
-    pub(super) fn verdict(&self, open: usize) -> Option<Verdict> {
-        if self.pings.get() > 0 && self.too_many_pings(open, Instant::now()) {
-            return Some(Verdict::Pings);
-        }
-        if self.resets.is_overdrawn() {
-            return Some(Verdict::Resets);
-        }
-        self.empty_frames.is_overdrawn().then_some(Verdict::EmptyFrames)
+    /// True when a stream was reset in this turn, by either side.
+    pub(super) fn resets_came(&self) -> bool {
+        self.resets_came.get()
     }
 
-    /// GOAWAY with ENHANCE_YOUR_CALM and the verdict's words (RFC 9113 6.8). h2's own carries no words.
-    pub(super) fn go_away(&self, verdict: Verdict) -> Vec<u8> {
+    /// Judges what arrived since the last time; `open` is the number of streams. Why the connection must end, if it must.
+    pub(super) fn verdict(&self, open: usize) -> Option<Abuse> {
+        self.resets_came.set(false);
+        if self.pings.get() > 0 && self.too_many_pings(open, Instant::now()) {
+            return Some(Abuse::Pings);
+        }
+        let suspect = self.suspect.get()?;
+        self.suspect.set(None);
+        let overdrawn = self.budgets[suspect as usize].is_overdrawn(suspect.allowance(), Instant::now());
+        overdrawn.then_some(suspect)
+    }
+
+    /// GOAWAY with ENHANCE_YOUR_CALM and the words for it (RFC 9113 6.8). h2's own carries no words.
+    pub(super) fn go_away(&self, abuse: Abuse) -> Vec<u8> {
         const FIXED: usize = 8;
-        let words = verdict.words().as_bytes();
+        let words = abuse.words().as_bytes();
         let mut frame = vec![0, 0, (FIXED + words.len()) as u8, 0x7, 0, 0, 0, 0, 0];
         frame.extend(self.last_stream.get().to_be_bytes());
         frame.extend(u32::from(h2::Reason::ENHANCE_YOUR_CALM).to_be_bytes());
         frame.extend(words);
         frame
+    }
+
+    fn reset(&self) {
+        self.resets_came.set(true);
+        self.take(Abuse::Resets);
+    }
+
+    fn take(&self, what: Abuse) {
+        if !self.budgets[what as usize].take() {
+            self.suspect.set(Some(what));
+        }
+    }
+
+    fn earn(&self) {
+        for what in [Abuse::WindowUpdates, Abuse::Pings] {
+            self.budgets[what as usize].earn(EARNED, what.allowance());
+        }
     }
 
     fn too_many_pings(&self, open: usize, now: Instant) -> bool {
@@ -146,30 +162,6 @@ impl Policing {
     }
 }
 
-impl Bucket {
-    fn new() -> Bucket {
-        Bucket { taken: Cell::new(0), tokens: Cell::new(BURST), refilled: Cell::new(None) }
-    }
-
-    fn take(&self) {
-        self.taken.set(self.taken.get() + 1);
-    }
-
-    /// True when more was taken than the bucket held. The clock is read only when something was taken.
-    fn is_overdrawn(&self) -> bool {
-        self.taken.get() > 0 && self.settle(Instant::now())
-    }
-
-    fn settle(&self, now: Instant) -> bool {
-        let since = self.refilled.replace(Some(now)).map_or(Duration::ZERO, |last| now.duration_since(last));
-        let refill = (since.as_secs_f64() * f64::from(RATE)) as u32;
-        let tokens = self.tokens.get().saturating_add(refill).min(BURST);
-        let taken = self.taken.replace(0);
-        self.tokens.set(tokens.saturating_sub(taken));
-        taken > tokens
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
@@ -182,6 +174,8 @@ mod tests {
             stream_window: 65_535,
             connection_window: 65_535,
             max_header_list_size: 1,
+            max_header_count: 1,
+            header_timeout: Duration::from_secs(10),
             keepalive_min_time: Duration::from_secs(300),
             keepalive_permit_without_calls: without_calls,
         }))
@@ -223,19 +217,44 @@ mod tests {
         for stream in [1, 3, 5, 1] {
             policing.received(Frame::Headers(stream));
         }
-        assert_eq!(policing.go_away(Verdict::Pings)[9..13], 5_u32.to_be_bytes());
+        assert_eq!(policing.go_away(Abuse::Pings)[9..13], 5_u32.to_be_bytes());
+    }
+
+    fn receive(policing: &Rc<Policing>, frame: Frame, times: usize) -> Option<Abuse> {
+        (0..times).for_each(|_| policing.received(frame));
+        policing.verdict(1)
     }
 
     #[test]
-    fn a_burst_of_resets_passes_and_a_flood_does_not() {
-        let bucket = Bucket::new();
-        let start = Instant::now();
-        let take = |count: u32, now| {
-            bucket.taken.set(count);
-            bucket.settle(now)
-        };
-        assert!(!take(BURST, start));
-        assert!(!take(RATE / 2, start + Duration::from_secs(1)));
-        assert!(take(BURST, start + Duration::from_secs(2)));
+    fn a_flood_is_told_from_a_burst_and_named() {
+        for (frame, abuse) in [
+            (Frame::Reset, Abuse::Resets),
+            (Frame::EmptyData, Abuse::EmptyFrames),
+            (Frame::Settings, Abuse::Settings),
+            (Frame::WindowUpdate, Abuse::WindowUpdates),
+            (Frame::Priority, Abuse::Priorities),
+            (Frame::Unknown, Abuse::UnknownFrames),
+        ] {
+            let policing = policing(false);
+            let burst = abuse.allowance().burst as usize;
+            assert_eq!(receive(&policing, frame, burst), None, "{frame:?}");
+            assert_eq!(receive(&policing, frame, burst), Some(abuse), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_resets_count_as_the_clients() {
+        let policing = policing(false);
+        (0..2 * Abuse::Resets.allowance().burst).for_each(|_| policing.sent(Frame::Reset));
+        assert_eq!(policing.verdict(1), Some(Abuse::Resets));
+    }
+
+    #[test]
+    fn window_updates_that_answer_data_are_no_flood() {
+        let policing = policing(false);
+        for _ in 0..100_000 {
+            policing.sent(Frame::Data);
+            assert_eq!(receive(&policing, Frame::WindowUpdate, 2), None);
+        }
     }
 }

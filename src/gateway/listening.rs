@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::config::plan;
-use crate::listener;
+use crate::listener::{self, Admission};
 use crate::metrics::Slot;
 use crate::worker::Handle;
 
@@ -18,12 +18,21 @@ pub(super) struct Listening {
     /// Unlike that of every other listener of the process, past ones included.
     pub(super) number: usize,
     pub(super) slot: Arc<Slot>,
+    pub(super) admission: Arc<Admission>,
     /// As the configuration has it.
     address: SocketAddr,
     pub(super) bound: SocketAddr,
     /// Only who accepts holds it open.
     socket: Weak<TcpListener>,
     acceptor: JoinHandle<()>,
+}
+
+/// Where a listener's connections are counted.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) number: usize,
+    pub(super) slot: Arc<Slot>,
+    pub(super) admission: Arc<Admission>,
 }
 
 /// Where a listener of a configuration gets its socket.
@@ -38,17 +47,18 @@ pub(super) enum Source {
 impl Listening {
     /// Begins to accept for a listener.
     pub(super) fn start(
-        number: usize,
-        slot: Arc<Slot>,
-        address: SocketAddr,
+        place: Place,
+        plan: &plan::Listener,
         socket: Arc<TcpListener>,
         workers: Arc<Vec<Handle>>,
     ) -> Listening {
+        let Place { number, slot, admission } = place;
         // It was asked when the socket was bound.
-        let bound = socket.local_addr().unwrap_or(address);
+        let bound = socket.local_addr().unwrap_or(plan.address);
         let weak = Arc::downgrade(&socket);
-        let acceptor = tokio::spawn(listener::accept(number, slot.name.clone(), socket, workers));
-        Listening { number, slot, address, bound, socket: weak, acceptor }
+        let acceptor = listener::accept(number, slot.name.clone(), socket, admission.clone(), workers);
+        let acceptor = tokio::spawn(acceptor);
+        Listening { number, slot, admission, address: plan.address, bound, socket: weak, acceptor }
     }
 
     /// Accepts no more. What has been accepted has been handed over when this returns.

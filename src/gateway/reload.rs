@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::listening::{self, Listening, Source};
+use super::listening::{self, Listening, Place, Source};
 use super::{Gateway, StartError};
 use crate::access_log;
 use crate::admin::State;
@@ -15,7 +14,10 @@ use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
 use crate::config::diff::{Change, diff};
 use crate::config::{Diagnostics, Plan};
+use crate::drain::Stage;
+use crate::listener::Admission;
 use crate::local::Parts;
+use crate::tls;
 use crate::worker::Command;
 
 /// A reload that took effect.
@@ -93,10 +95,10 @@ impl Gateway {
 
     async fn replace(&mut self, plan: Plan) -> Result<Reloaded, ReloadError> {
         let state = self.state.load_full();
-        if state.draining.load(Ordering::Relaxed) {
+        if state.drain.get() == Stage::Leaving {
             return Err(ReloadError::Draining);
         }
-        let plan = Arc::new(plan);
+        let plan = Arc::new(plan.with_tls_of(&state.plan));
         let fixed = fixed(&state.plan, &plan);
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
@@ -111,11 +113,13 @@ impl Gateway {
         let changes = diff(&state.plan, &plan);
         let clusters = self.replace_clusters(&state, &plan).await;
         self.replace_listeners(&state, &plan, &clusters, sources).await;
+        tls::follow_files(&plan, Some(&state.plan), &mut self.control);
+        let admissions = self.listening.iter().map(|one| one.admission.clone()).collect();
         if let (Some(log), Some(out)) = (&self.access_log, log) {
             log.go_on_in(out);
         }
         let version = state.config.begin_next();
-        self.state.store(Arc::new(State { plan, clusters, ..State::clone(&state) }));
+        self.state.store(Arc::new(State { plan, clusters, admissions, ..State::clone(&state) }));
         Ok(Reloaded { version, changes })
     }
 
@@ -162,6 +166,7 @@ impl Gateway {
             match source {
                 Source::Kept(number) => {
                     let kept = before.iter().position(|one| one.number == number).map(|at| before.swap_remove(at));
+                    kept.iter().for_each(|kept| kept.admission.change(plan.admission.clone()));
                     opened.push((None, kept));
                 }
                 Source::Open(socket) => {
@@ -179,11 +184,13 @@ impl Gateway {
             (Some((number, slot, _)), _) => Some((*number, slot.clone())),
             (None, kept) => kept.as_ref().map(|kept| (kept.number, kept.slot.clone())),
         });
-        let parts = Parts { plan: plan.clone(), listeners: listeners.collect(), clusters: clusters.to_vec() };
+        let (listeners, memory) = (listeners.collect(), state.memory.clone());
+        let parts = Parts { plan: plan.clone(), listeners, clusters: clusters.to_vec(), memory };
         tell(state, &parts).await;
         for ((new, kept), plan) in opened.into_iter().zip(&plan.listeners) {
             let new = new.map(|(number, slot, socket)| {
-                Listening::start(number, slot, plan.address, socket, state.workers.clone())
+                let admission = Arc::new(Admission::new(plan.admission.clone(), state.memory.clone()));
+                Listening::start(Place { number, slot, admission }, plan, socket, state.workers.clone())
             });
             self.listening.extend(kept.or(new));
         }
@@ -234,6 +241,7 @@ fn fixed(before: &Plan, now: &Plan) -> Vec<String> {
             ("workers", plan.workers.map(|workers| workers.to_string())),
             ("admin.address", plan.admin.map(|address| address.to_string())),
             ("metric.prometheus_port", plan.metrics.map(|address| address.port().to_string())),
+            ("memory_limit", plan.memory_limit.map(|limit| limit.to_string())),
             ("access_log", plan.access_log.as_ref().map(|_| "set".to_owned())),
         ]
     };

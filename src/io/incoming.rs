@@ -25,6 +25,8 @@ pub(super) struct Incoming {
     first: ([u8; FIRST], usize),
     in_turn: usize,
     ahead: Ahead,
+    /// The socket had nothing more when it was asked last.
+    starved: bool,
 }
 
 /// What one read has brought.
@@ -37,12 +39,17 @@ pub(super) struct Came {
 
 impl Incoming {
     pub(super) fn new(scanner: Scanner) -> Incoming {
-        Incoming { scanner, first: ([0; FIRST], 0), in_turn: 0, ahead: Ahead::default() }
+        Incoming { scanner, first: ([0; FIRST], 0), in_turn: 0, ahead: Ahead::default(), starved: false }
     }
 
     /// The first bytes that came, as far as they have.
     pub(super) fn first_bytes(&self) -> ([u8; FIRST], usize) {
         self.first
+    }
+
+    /// The frame that has begun and not ended ([`Scanner::half_open`]), and whether the peer is what it waits for.
+    pub(super) fn half_open(&self) -> Option<(u32, bool)> {
+        Some((self.scanner.half_open()?, self.starved))
     }
 
     /// A turn of the connection has ended.
@@ -88,7 +95,9 @@ impl Incoming {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
         let before = buf.filled().len();
-        ready!(Pin::new(socket).poll_read(cx, buf))?;
+        let read = Pin::new(socket).poll_read(cx, buf);
+        self.starved = read.is_pending();
+        ready!(read)?;
         let came = self.pass(meter, &mut buf.filled_mut()[before..]);
         self.ahead.learn(&came);
         buf.set_filled(before + came.kept);
@@ -101,7 +110,9 @@ impl Incoming {
         meter: &impl FrameMeter,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.ahead.poll_fill(socket, cx))?;
+        let read = self.ahead.poll_fill(socket, cx);
+        self.starved = read.is_pending();
+        ready!(read)?;
         let mut ahead = std::mem::take(&mut self.ahead);
         let came = self.pass(meter, ahead.bytes());
         ahead.learn(&came);
@@ -132,4 +143,21 @@ impl Incoming {
         first[*known..*known + new].copy_from_slice(&bytes[..new]);
         *known += new;
     }
+}
+
+/// What is left of these reads from a backend.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn gathered(reads: &mut [Vec<u8>]) -> Vec<u8> {
+    struct Nobody;
+    impl FrameMeter for Nobody {
+        fn received(&self, _: super::Frame) {}
+        fn sent(&self, _: super::Frame) {}
+    }
+    let (scanner, _) = Scanner::pair(super::Role::Client);
+    let mut incoming = Incoming::new(scanner);
+    let pass = |read: &mut Vec<u8>| {
+        let came = incoming.pass(&Nobody, read);
+        read[..came.kept].to_vec()
+    };
+    reads.iter_mut().flat_map(pass).collect()
 }

@@ -11,7 +11,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
 
 use super::pem::{self, PemError};
-use super::{provider, said};
+use super::{Facts, in_file, provider, said};
 
 /// A certificate, what stands between it and its authority, and its key.
 #[derive(Clone)]
@@ -68,9 +68,37 @@ impl Identity {
         self.key.cert.first().map_or(Validity::Now, validity)
     }
 
-    /// The certificates, the own one first.
-    pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.key.cert
+    /// The same, with the first thing that is wrong in one sentence.
+    ///
+    /// # Errors
+    ///
+    /// The sentence.
+    pub(super) fn load_whole(cert_file: &Path, key_file: &Path) -> Result<Identity, String> {
+        Identity::load(cert_file, key_file).map_err(|errors| match errors.first() {
+            Some(IdentityError::Certificate(what)) => in_file(cert_file, what),
+            Some(IdentityError::Key(what)) => in_file(key_file, what),
+            None => in_file(cert_file, "cannot be used"),
+        })
+    }
+
+    /// That its time is over, in one sentence.
+    pub(super) fn expired(&self) -> String {
+        format!("the certificate in `{}` has expired", self.cert_file.display())
+    }
+
+    /// What the certificate says of its owner.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read, with the reason.
+    pub(crate) fn facts(&self) -> Result<Facts, String> {
+        let certificate = self.key.cert.first().ok_or("there is no certificate")?;
+        Facts::of(certificate)
+            .map_err(|error| format!("the certificate in `{}` cannot be read: {error}", self.cert_file.display()))
+    }
+
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
     }
 
     pub(super) fn resolver(&self) -> Arc<SingleCertAndKey> {

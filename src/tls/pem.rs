@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 /// What is wrong with a PEM file.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,8 @@ pub(crate) enum PemError {
     Form(String),
     #[error("holds no certificate")]
     NoCertificate,
+    #[error("holds no certificate revocation list")]
+    NoCrl,
     #[error("holds no private key")]
     NoKey,
     #[error("holds an encrypted private key, for which there is no password")]
@@ -31,6 +33,18 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.map_err(|error| form(&error))?;
     if found.is_empty() { Err(PemError::NoCertificate) } else { Ok(found) }
+}
+
+/// The certificate revocation lists of a file; at least one.
+///
+/// # Errors
+///
+/// When the file cannot be read, is no PEM, or holds no list.
+pub(super) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
+    let text = std::fs::read(path).map_err(PemError::Read)?;
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&text).collect();
+    let found = found.map_err(|error| form(&error))?;
+    if found.is_empty() { Err(PemError::NoCrl) } else { Ok(found) }
 }
 
 /// The first private key of a file: PKCS #8, PKCS #1 or SEC 1.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::tls::{Failure, rustls_error};
+use crate::tls::{self, Failure, rustls_error};
 
 /// An enum and no parameter: one branch for each system call, instead of a second copy of h2.
 pub(super) enum Socket {
@@ -101,13 +101,8 @@ impl Tls {
 }
 
 impl Drop for Tls {
-    /// Says that the connection ends here (RFC 8446 6.1), whatever ends it: without that a backend cannot tell the end from
-    /// somebody who cuts it. What the kernel does not take now is not waited for.
     fn drop(&mut self) {
         let (socket, session) = self.stream.get_mut();
-        session.send_close_notify();
-        let mut last = Vec::new();
-        while session.wants_write() && session.write_tls(&mut last).is_ok_and(|written| written > 0) {}
-        let _ = socket.try_write(&last);
+        tls::close(socket, session);
     }
 }

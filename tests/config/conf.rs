@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use weir::config::plan::{Balance, CallPolicy, Discovery, HashOn, Probe, Rest, Segment};
+use weir::config::plan::{Balance, CallPolicy, Discovery, ForwardingHeaders, HashOn, Probe, Rest, Segment};
 use weir::config::{Plan, load_text};
 use weir::registry::Registry;
 
@@ -32,6 +32,7 @@ fn every_example_loads() {
         "hedging.yaml",
         "retries.yaml",
         "tls.yaml",
+        "tls_listener.yaml",
     ] {
         assert!(names.iter().any(|found| found == name), "{name} is gone");
     }
@@ -153,7 +154,16 @@ fn the_full_example_means_what_it_says() {
 /// What the admin listener prints is a configuration that means the same.
 #[test]
 fn a_plan_as_yaml_reads_back_as_the_same_plan() {
-    for name in ["pixiu.yaml", "minimal.yaml", "full.yaml", "balance.yaml", "health.yaml", "retries.yaml", "tls.yaml"] {
+    for name in [
+        "pixiu.yaml",
+        "minimal.yaml",
+        "full.yaml",
+        "balance.yaml",
+        "health.yaml",
+        "retries.yaml",
+        "tls.yaml",
+        "tls_listener.yaml",
+    ] {
         let printed = example(name).to_yaml().unwrap();
         let again = load_text(&printed, "dump.yaml", &Registry::builtin(), &environment)
             .unwrap_or_else(|errors| panic!("{name}: {errors}"));
@@ -172,4 +182,30 @@ fn secrets_are_not_printed() {
     assert!(!printed.contains("abc"), "{printed}");
     assert!(printed.contains("x-plain: shown"), "{printed}");
     assert_eq!(printed.matches("<hidden>").count(), 3, "{printed}");
+}
+
+#[test]
+fn the_example_of_an_edge_means_what_it_says() {
+    let plan = example("edge.yaml");
+    let listener = &plan.listeners[0];
+    assert_eq!(plan.memory_limit, Some(900 << 20));
+    assert_eq!(listener.admission.max_connections, Some(20_000));
+    assert_eq!(listener.admission.max_connections_per_source, Some(1000));
+    assert_eq!(listener.forwarding_headers, ForwardingHeaders::Replace);
+    assert_eq!(listener.http2.max_header_list_size, 64 << 10);
+    assert_eq!(listener.max_connection_age, Some(Duration::from_secs(3600)));
+    assert_eq!(listener.idle_timeout, Some(Duration::from_secs(300)));
+    let idle: Vec<_> = listener.routes.iter().map(|route| route.timeouts.idle).collect();
+    assert_eq!(idle, [Some(Duration::from_secs(300)), Some(Duration::from_secs(3600))]);
+    // Each of them can be had back.
+    let never = "edge: true, config: {max_connections_per_source: 0, stream_idle_timeout: 0s, \
+                 idle_timeout: 0s, max_connection_age: 0s, forwarding_headers: PASS, http2: {max_header_list_size: 1MiB}},";
+    let plain = text("minimal.yaml");
+    let inside = load(&plain, "inside.yaml").unwrap();
+    let inside_out = plain.replacen("protocol_type: GRPC,", &format!("protocol_type: GRPC, {never}"), 1);
+    let edge = load(&inside_out, "edge.yaml").unwrap_or_else(|errors| panic!("{errors}"));
+    let (mut listener, inside) = (edge.listeners[0].clone(), &inside.listeners[0]);
+    assert!(listener.edge);
+    listener.edge = false;
+    assert_eq!(format!("{listener:?}"), format!("{inside:?}"));
 }

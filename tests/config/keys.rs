@@ -19,6 +19,7 @@ static_resources:
     - name: grpc
       protocol_type: GRPC
       address: {socket_address: {port: 8881}}
+      config: {enable_tls: false, tls: {certificates: [{}]}}
       filter_chains:
         filters:
           - name: dgp.filter.network.grpcconnectionmanager
@@ -26,7 +27,10 @@ static_resources:
               route_config:
                 routes:
                   - match: {prefix: /a.B, headers: [{name: x-a, values: [b]}]}
-                    route: {cluster: orders, retry_policy: {max_attempts: 2, retryable_status_codes: [ABORTED]}}
+                    route:
+                      cluster: orders
+                      retry_policy: {max_attempts: 2, retryable_status_codes: [ABORTED]}
+                      on_drain: {policy: end_at_message_boundary}
               grpc_filters:
                 - name: dgp.filter.grpc.proxy
                   config: {}
@@ -39,11 +43,22 @@ static_resources:
       outlier_detection: {success_rate_stdev_factor: 1, failure_percentage_threshold: 1}
       retry_policy: {max_attempts: 3, retryable_status_codes: [UNAVAILABLE]}
       retry_throttling: {max_tokens: 10, token_ratio: 0.1}
+      rebalance: {}
 "#;
 
 /// The same under TLS.
 fn secured() -> String {
-    ADDRESSES.replace("{protocol: grpc}]\n", "{protocol: tcp}]\n      tls: {ca_file: tests/tls/ca.pem}\n")
+    let own = "cert_file: tests/tls/server.pem, key_file: tests/tls/server.key";
+    let listener = format!("enable_tls: true, tls: {{{own}, certificates: [{{{own}}}]");
+    ADDRESSES
+        .replace("{protocol: grpc}]\n", "{protocol: tcp}]\n      tls: {ca_file: tests/tls/ca.pem}\n")
+        .replace("enable_tls: false, tls: {certificates: [{}]", &listener)
+}
+
+/// The same with clients that are asked who they are.
+fn asking() -> String {
+    let clients = "client_auth: optional, ca_file: tests/tls/ca.pem, forward_client_cert: {}, certificates";
+    secured().replace("certificates", clients)
 }
 
 /// The same with calls that are hedged.
@@ -52,11 +67,19 @@ fn hedged() -> String {
     hedged.replace("retryable_status_codes", "non_fatal_status_codes")
 }
 
-/// The same with a cluster that is looked up and hashed.
+/// The same with a cluster that is looked up and hashed. No streams move where they are hashed.
 fn names() -> String {
     let cluster =
         "- name: orders\n      type: StrictDNS\n      lb_policy: MaglevHashing\n      hash_on: {metadata: x-user}\n";
-    ADDRESSES.replace("- name: orders\n", cluster).replace("10.0.0.1", "orders.internal")
+    ADDRESSES
+        .replace("- name: orders\n", cluster)
+        .replace("10.0.0.1", "orders.internal")
+        .replace("      rebalance: {}\n", "")
+}
+
+/// The same with streams that a drain cuts.
+fn cut() -> String {
+    ADDRESSES.replace("policy: end_at_message_boundary", "policy: cut")
 }
 
 /// What a user gets: the plan as YAML with the notices, or the errors.
@@ -109,9 +132,12 @@ fn walk<'v>(mut at: &'v mut Value, path: &str) -> Option<&'v mut Value> {
 fn sample(key: &Key) -> Value {
     let text = match key.path.rsplit('.').next().unwrap() {
         "protocol_type" => "HTTP2x",
+        "forwarding_headers" => "REMOVE",
+        "memory_limit" => "77MiB",
         "lb_policy" => "LeastRequest",
         "type" => "LogicalDns",
         "protocol" => "tcp",
+        "policy" => "wait",
         "level" => "trace",
         "address" => "10.1.2.3",
         "dns_resolver" => "GETADDRINFO",
@@ -136,7 +162,7 @@ fn sample(key: &Key) -> Value {
 
 #[test]
 fn every_key_has_an_effect_or_a_notice() {
-    let bases: Vec<Value> = [ADDRESSES.to_owned(), names(), secured(), hedged()]
+    let bases: Vec<Value> = [ADDRESSES.to_owned(), names(), secured(), asking(), hedged(), cut()]
         .iter()
         .map(|text| serde_yaml::from_str(text).unwrap())
         .collect();
@@ -168,8 +194,10 @@ fn every_key_has_an_effect_or_a_notice() {
 #[test]
 fn the_defaults_of_the_schema_are_those_that_hold() {
     let mut held = 0;
-    for base in [ADDRESSES.to_owned(), names(), secured(), hedged()] {
-        let is_secured = base.contains("tls:");
+    for base in [ADDRESSES.to_owned(), names(), secured(), asking(), hedged(), cut()] {
+        let (is_secured, is_hashed) = (base.contains("tests/tls"), base.contains("hash_on:"));
+        let is_asking = base.contains("client_auth");
+        let other_time = if base.contains("policy: cut") { ".on_drain.window" } else { ".on_drain.after" };
         let other_policy = if base.contains("hedging_policy") { ".retry_policy." } else { ".hedging_policy." };
         let base: Value = serde_yaml::from_str(&base).unwrap();
         for key in keys() {
@@ -177,8 +205,18 @@ fn the_defaults_of_the_schema_are_those_that_hold() {
             if key.path.contains(".tls.") && !is_secured {
                 continue;
             }
+            // `tls` wants to know, and so does `ca_file`.
+            if key.path.ends_with("config.enable_tls") || key.path.ends_with(".client_auth") && is_asking {
+                continue;
+            }
+            if key.path.contains("forward_client_cert") && !is_asking {
+                continue;
+            }
             // A call has one of the two.
-            if key.path.contains(other_policy) {
+            if key.path.contains(other_policy) || key.path.ends_with(other_time) {
+                continue;
+            }
+            if key.path.contains(".rebalance.") && is_hashed {
                 continue;
             }
             // What a filter was told is printed as it was given.

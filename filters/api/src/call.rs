@@ -53,12 +53,14 @@ pub enum Ending {
     ClientGone,
     /// The deadline passed.
     Deadline,
-    /// The drain's time was over.
+    /// The drain's time was over, or its route has its streams end with a drain.
     Drain,
     /// The endpoint left its cluster, and the time that its streams have then was over.
     EndpointRemoved,
     /// The stream was older than its route's `max_stream_age`.
     StreamAge,
+    /// The stream made room for an endpoint that joined.
+    Rebalance,
 }
 
 impl Ending {
@@ -74,6 +76,7 @@ impl Ending {
             Ending::Drain => "drain",
             Ending::EndpointRemoved => "endpoint_removed",
             Ending::StreamAge => "max_stream_age",
+            Ending::Rebalance => "rebalance",
         }
     }
 }

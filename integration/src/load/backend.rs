@@ -3,7 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -15,7 +16,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::service;
-use crate::process::PATIENCE;
+use crate::binary::built;
+use crate::process::{PATIENCE, Process};
 
 /// How a backend behaves. The default takes any port and as many streams as come.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +70,18 @@ pub(super) struct Shared {
     goaways: watch::Sender<Option<Reason>>,
     journal: Option<Mutex<File>>,
     options: Options,
+}
+
+/// Starts a backend in a process of its own, on a port that may be 0. It notes its calls in `journal`.
+///
+/// # Errors
+///
+/// When it does not come up.
+pub fn echo_process(port: u16, journal: &Path) -> Result<(Process, SocketAddr)> {
+    let mut command = Command::new(built("echo-backend")?);
+    let process = Process::start("the echo backend", command.arg(port.to_string()).arg(journal))?;
+    let address = process.wait_line("its address", |line| line.strip_prefix("listening on ").map(str::to_owned))?;
+    Ok((process, address.parse().with_context(|| address.clone())?))
 }
 
 impl Backend {

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{PingPong, Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -69,13 +70,30 @@ impl Client {
         let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         socket.set_nodelay(true)?;
         let own = socket.local_addr()?;
+        Client::over(socket, own).await
+    }
+
+    /// Speaks HTTP/2 on what is connected already, from this address.
+    ///
+    /// # Errors
+    ///
+    /// When no HTTP/2 connection comes about.
+    pub async fn over<S>(socket: S, own: SocketAddr) -> Result<Client>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let mut builder = h2::client::Builder::new();
         builder.max_header_list_size(16 << 20).max_send_buffer_size(64 << 20).initial_max_send_streams(0);
         let (send, mut connection) = within("HTTP/2", builder.handshake(socket)).await??;
         let pings = connection.ping_pong();
         let client = Client { address: own, send, pings, connection: tokio::spawn(connection) };
         // No stream may open before the server's settings are here.
-        eventually("settings", async || Ok((client.most_streams() > 0).then_some(()))).await?;
+        eventually("settings", async || {
+            let is_there = client.most_streams() > 0;
+            ensure!(is_there || !client.connection.is_finished(), "the connection ended before the server's settings");
+            Ok(is_there.then_some(()))
+        })
+        .await?;
         Ok(client)
     }
 

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::backend::Backend;
 use super::eventually;
 use super::setup::Setup;
 use crate::gateway::Gateway;
@@ -99,27 +98,4 @@ pub fn start_with(hosts: &Path, resolv_conf: &Path, setup: &Setup, workers: usiz
     let files = [hosts.to_str().context("a path")?, resolv_conf.to_str().context("a path")?];
     let program = [&["unshare"], own, &["sh", "-c", WITH_FILES], &files].concat();
     Gateway::start_by(&program, &setup.yaml(), &["--workers", &workers.to_string()])
-}
-
-/// Backends on one port of 127.0.0.1 and its neighbours, as many as asked for.
-///
-/// # Errors
-///
-/// When none can be started, or no port is free on all of the addresses.
-pub async fn neighbours(count: u8) -> Result<Vec<Backend>> {
-    // The port that the first gets may be taken at the next address.
-    for _ in 0..20 {
-        let mut backends = vec![Backend::start().await?];
-        let port = backends[0].address.port();
-        for host in 2..=count {
-            match Backend::start_on(SocketAddr::from(([127, 0, 0, host], port))).await {
-                Ok(backend) => backends.push(backend),
-                Err(_) => break,
-            }
-        }
-        if backends.len() == usize::from(count) {
-            return Ok(backends);
-        }
-    }
-    bail!("no port is free on {count} addresses")
 }

@@ -28,6 +28,10 @@ struct Line<'a> {
     bytes_out: u64,
     attempts: u32,
     ended_by: &'static str,
+    tls_version: Option<&'static str>,
+    client_subject: Option<&'a str>,
+    client_uri: Option<&'a str>,
+    client_dns: Option<&'a str>,
 }
 
 fn by_serde_json(entry: &Entry<'_>) -> String {
@@ -53,6 +57,10 @@ fn by_serde_json(entry: &Entry<'_>) -> String {
         bytes_out: entry.bytes_out,
         attempts: entry.attempts,
         ended_by: entry.ended_by.name(),
+        tls_version: None,
+        client_subject: None,
+        client_uri: None,
+        client_dns: None,
     };
     serde_json::to_string(&line).expect("a line") + "\n"
 }
@@ -89,6 +97,7 @@ fn plain() -> Entry<'static> {
         bytes_out: 14,
         attempts: 1,
         ended_by: Ending::Backend,
+        tls: None,
     }
 }
 
@@ -169,6 +178,7 @@ fn line_is_the_one_of_serde_json() {
             bytes_out: dice.number(),
             attempts: dice.number() as u32,
             ended_by: endings[dice.below(endings.len() as u64) as usize],
+            tls: None,
         };
         assert_eq!(written(&entry), by_serde_json(&entry));
     }

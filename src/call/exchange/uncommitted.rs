@@ -9,6 +9,7 @@ use weir_filter::{Code, Status};
 
 use super::{End, Exchange};
 use crate::call::retry::{Circumstances, Failure};
+use crate::call::trailers;
 use crate::status;
 
 impl Exchange<'_, '_, '_> {
@@ -52,7 +53,7 @@ impl Exchange<'_, '_, '_> {
             }
         }
         Poll::Ready(match ready!(response.poll_trailers(cx)) {
-            Ok(trailers) => self.end_held(trailers),
+            Ok(trailers) => self.end_held(trailers.map(trailers::cleaned)),
             Err(error) => Some(self.failed(&error)),
         })
     }

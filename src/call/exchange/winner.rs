@@ -43,6 +43,7 @@ impl Answer {
 
 /// Hands on what has come of the response, and serves the call to its end.
 pub(crate) async fn go_on(parties: &mut Parties<'_, '_>, sent: Sent, answer: Box<Answer>) -> Attempted {
+    parties.watch.is_at(&sent.lease.pool);
     let mut exchange = Exchange::of(parties, sent);
     let mut answer = Some(answer);
     let end = poll_fn(|cx| match answer.take().and_then(|answer| exchange.begin(*answer, cx)) {

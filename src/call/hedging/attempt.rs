@@ -15,6 +15,7 @@ use weir_filter::Code;
 use super::schedule::Place;
 use crate::call::exchange::{Answer, Sent, Then};
 use crate::call::retry::Failure;
+use crate::call::trailers;
 use crate::status;
 use crate::upstream::{Lease, Unavailable};
 
@@ -146,7 +147,7 @@ impl Open {
             }
         }
         Poll::Ready(match ready!(response.poll_trailers(cx)) {
-            Ok(trailers) => self.ended(trailers),
+            Ok(trailers) => self.ended(trailers.map(trailers::cleaned)),
             Err(error) => self.failed(error),
         })
     }

@@ -65,10 +65,15 @@ impl Schedule {
     }
 
     /// Ready when an attempt is to be made, with its place.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Place> {
+    pub(super) fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<Place> {
         let Some(next) = &mut self.next else { return Poll::Pending };
         if let Some(timer) = &mut next.timer {
             ready!(timer.as_mut().poll(cx));
+        }
+        // The call ends now.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.next = None;
+            return Poll::Pending;
         }
         let granted = self.next.take().and_then(|next| next.place).map_or_else(|| self.grant(), Ok);
         match granted {

@@ -12,8 +12,8 @@ pub(super) struct Asker {
     endpoint: Endpoint,
     dns: Dns,
     memory: Memory,
-    /// The last good answer of the C library.
-    targets: Vec<Target>,
+    /// What the last look-up found.
+    last: Found,
 }
 
 /// An address that a name leads to.
@@ -50,14 +50,31 @@ struct Addresses {
 
 impl Asker {
     pub(super) fn new(endpoint: Endpoint, dns: Dns) -> Asker {
-        Asker { endpoint, dns, memory: Memory::default(), targets: Vec::new() }
+        Asker { endpoint, dns, memory: Memory::default(), last: Found::default() }
     }
 
     pub(super) async fn look_up(&mut self) -> Found {
-        let servers = match &self.dns.resolver {
-            DnsResolver::GetAddrInfo => return self.get_addr_info().await,
-            DnsResolver::Servers(servers) => servers,
+        let found = match self.dns.resolver.clone() {
+            DnsResolver::GetAddrInfo => self.get_addr_info().await,
+            DnsResolver::Servers(servers) => self.ask(&servers).await,
         };
+        self.last = self.believe(found);
+        self.last.clone()
+    }
+
+    /// A failure takes nothing away, and that there is nothing is believed when it is said twice in a row. The memory sees
+    /// to that for each question, and this where other questions are asked than before: the system's files may change.
+    fn believe(&self, found: Found) -> Found {
+        let stays = found.targets.is_empty()
+            && match &found.trouble {
+                None => false,
+                Some(Trouble::Failed(_)) => true,
+                Some(Trouble::NoName | Trouble::NoRecords(_)) => self.last.trouble.is_none(),
+            };
+        if stays { Found { targets: self.last.targets.clone(), ..found } } else { found }
+    }
+
+    async fn ask(&mut self, servers: &[SocketAddr]) -> Found {
         let resolver = match Resolver::new(servers) {
             Ok(resolver) => resolver,
             Err(trouble) => return Found { trouble: Some(trouble), ..Found::default() },
@@ -131,23 +148,18 @@ impl Asker {
         found
     }
 
-    async fn get_addr_info(&mut self) -> Found {
+    async fn get_addr_info(&self) -> Found {
         let found = tokio::net::lookup_host((self.endpoint.host.as_str(), self.endpoint.port)).await;
-        let trouble = match found {
+        match found {
             Ok(found) => {
                 let found: Vec<SocketAddr> = of_family(&found.collect::<Vec<_>>(), self.dns.lookup_family);
-                if found.is_empty() {
-                    Some(no_address(self.dns.lookup_family))
-                } else {
-                    let target = |address| Target { address, weight: None, priority: 0 };
-                    self.targets = found.into_iter().map(target).collect();
-                    None
-                }
+                let trouble = found.is_empty().then(|| no_address(self.dns.lookup_family));
+                let target = |address| Target { address, weight: None, priority: 0 };
+                Found { targets: found.into_iter().map(target).collect(), ttl: None, trouble }
             }
             // A name that does not exist is among them: the standard library does not tell one error from the other.
-            Err(error) => Some(Trouble::Failed(error.to_string())),
-        };
-        Found { targets: self.targets.clone(), ttl: None, trouble }
+            Err(error) => Found { trouble: Some(Trouble::Failed(error.to_string())), ..Found::default() },
+        }
     }
 }
 
@@ -208,4 +220,62 @@ fn no_address(family: LookupFamily) -> Trouble {
 
 fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker() -> Asker {
+        let dns = Dns {
+            resolver: DnsResolver::Servers(Vec::new()),
+            lookup_family: LookupFamily::All,
+            respect_ttl: true,
+            refresh_rate: Duration::from_secs(5),
+            min_refresh_rate: Duration::from_secs(1),
+            max_refresh_rate: Duration::from_secs(300),
+            failure_base: Duration::from_secs(1),
+            failure_max: Duration::from_secs(10),
+        };
+        let host = "a.test".to_owned();
+        let (priority, labels) = (0, Default::default());
+        let endpoint =
+            Endpoint { host, port: 1, srv: false, weight: 1, priority, labels, name: None, server_name: None };
+        Asker::new(endpoint, dns)
+    }
+
+    /// Whether there are endpoints after each of these look-ups, none of which knows what the one before asked.
+    fn endpoints(troubles: impl IntoIterator<Item = Option<Trouble>>) -> Vec<bool> {
+        let mut asker = asker();
+        let target = Target { address: ([127, 0, 0, 1], 1).into(), weight: None, priority: 0 };
+        let mut found = |trouble: Option<Trouble>| {
+            let targets = if trouble.is_none() { vec![target.clone()] } else { Vec::new() };
+            asker.last = asker.believe(Found { targets, ttl: None, trouble });
+            !asker.last.targets.is_empty()
+        };
+        troubles.into_iter().map(&mut found).collect()
+    }
+
+    #[test]
+    fn endpoints_outlive_failures_and_the_first_no() {
+        let failed = || Some(Trouble::Failed("SERVFAIL".to_owned()));
+        let none = || Some(Trouble::NoName);
+        assert_eq!(endpoints([failed(), None, failed(), failed()]), [false, true, true, true]);
+        assert_eq!(endpoints([None, none(), none(), failed()]), [true, true, false, false]);
+        assert_eq!(endpoints([None, none(), None, none()]), [true, true, true, true]);
+    }
+
+    #[test]
+    fn a_family_is_chosen_among_what_there_is() {
+        let [v4, v6]: [SocketAddr; 2] = [([127, 0, 0, 1], 1).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 1).into()];
+        for (family, found, wanted) in [
+            (LookupFamily::All, vec![v6, v4], vec![v6, v4]),
+            (LookupFamily::V4Only, vec![v6], vec![]),
+            (LookupFamily::V4Preferred, vec![v6, v4], vec![v4]),
+            (LookupFamily::V4Preferred, vec![v6], vec![v6]),
+            (LookupFamily::V6Preferred, vec![v4], vec![v4]),
+        ] {
+            assert_eq!(of_family(&found, family), wanted, "{family:?} of {found:?}");
+        }
+    }
 }

@@ -6,6 +6,10 @@ use tokio::task::JoinSet;
 
 use super::resolver::{Answer, Question, Resolver, Trouble};
 
+/// Questions of one name that are under way at once, each with a socket of its own. The library refuses more than 32 to one
+/// server; SRV records may name hundreds of hosts.
+const AT_ONCE: usize = 16;
+
 /// The last good answers. That DNS fails is no reason to forget backends that work.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -35,16 +39,18 @@ impl Memory {
         self.before = std::mem::take(&mut self.now);
     }
 
-    /// Asks all of them at once; none twice. A panic is a bug that costs the answer to its question.
+    /// Asks them side by side; none may be there twice. A panic is a bug that costs the answer to its question.
     pub(super) async fn ask(&mut self, resolver: &Resolver, questions: Vec<Question>) -> Vec<Reply> {
         let mut asked = JoinSet::new();
-        for (at, question) in questions.iter().cloned().enumerate() {
-            let resolver = resolver.clone();
-            asked.spawn(async move { (at, resolver.ask(&question).await) });
-        }
+        let mut waiting = questions.iter().cloned().enumerate();
         let panicked = Err(Trouble::Failed("the look-up panicked".to_owned()));
         let mut answers = vec![panicked; questions.len()];
-        while let Some(answer) = asked.join_next().await {
+        loop {
+            for (at, question) in waiting.by_ref().take(AT_ONCE - asked.len()) {
+                let resolver = resolver.clone();
+                asked.spawn(async move { (at, resolver.ask(&question).await) });
+            }
+            let Some(answer) = asked.join_next().await else { break };
             match answer {
                 Ok((at, answer)) => answers[at] = answer,
                 Err(error) => tracing::error!(%error, "a DNS look-up panicked"),

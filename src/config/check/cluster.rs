@@ -106,10 +106,12 @@ impl Checker<'_, '_> {
         if !has_policy && service_config.is_none() && !self.retried.borrow().contains(&index) {
             self.useless_retry_keys(cluster);
         }
+        let discovery = self.discovery(cluster, &endpoints, &scope);
+        let rebalance = self.rebalance(cluster, index, &balance, &discovery);
         let idle = self.duration(cluster.idle_timeout.as_ref()).unwrap_or(Duration::from_secs(600));
         Some(plan::Cluster {
             name: name.into(),
-            discovery: self.discovery(cluster, &endpoints, &scope),
+            discovery,
             balance,
             consistent: self.consistent(cluster),
             slow_start: self.slow_start(cluster, &scope),
@@ -124,6 +126,7 @@ impl Checker<'_, '_> {
             connect_timeout: connect.unwrap_or(Duration::from_secs(1)),
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
             endpoint_drain_timeout: self.positive(cluster.endpoint_drain_timeout.as_ref(), "endpoint_drain_timeout"),
+            rebalance,
             tls,
             http2: self.upstream_http2(cluster.http2.as_ref().and_then(|http2| http2.value.as_ref()), index, name),
             call_policy,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Checker;
+use super::edge::Defaults;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::cluster::ClusterHttp2;
 use crate::config::file::listener::ListenerHttp2;
@@ -19,6 +20,11 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 const STREAMS_PER_CONNECTION: u32 = 100;
 
+/// Three lost packets in a row cost a client seven seconds; whoever needs longer to say who it is, or to end a header block
+/// that a library hands to the kernel in one piece, holds what is ours for nothing, as a scanner does or an attacker
+/// (Slowloris).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A value that holds, and where it stands; `None` where it is the default.
 struct Held {
     value: u32,
@@ -26,7 +32,7 @@ struct Held {
 }
 
 impl Checker<'_, '_> {
-    pub(super) fn downstream_http2(&self, http2: Option<&ListenerHttp2>) -> plan::DownstreamHttp2 {
+    pub(super) fn downstream_http2(&self, http2: Option<&ListenerHttp2>, defaults: &Defaults) -> plan::DownstreamHttp2 {
         let streams = http2.and_then(|http2| http2.max_concurrent_streams.as_ref());
         let stream = http2.and_then(|http2| http2.stream_window.as_ref());
         let stream = self.window(stream, "stream_window", STREAM_WINDOW);
@@ -38,12 +44,18 @@ impl Checker<'_, '_> {
         let headers = http2.and_then(|http2| http2.max_header_list_size.as_ref());
         let headers = self.size(headers, "max_header_list_size", 8 << 10..=1 << 30, "");
         let ping = self.duration(http2.and_then(|http2| http2.keepalive_min_time.as_ref()));
+        let count = http2.and_then(|http2| http2.max_header_count.as_ref());
+        let headers_in = http2.and_then(|http2| http2.header_timeout.as_ref());
         let permit = http2.and_then(|http2| http2.keepalive_permit_without_calls.as_ref()?.value);
         plan::DownstreamHttp2 {
             max_concurrent_streams: self.number(streams, "max_concurrent_streams", 1..=(1 << 31) - 1, 1000),
             stream_window: stream.map_or(STREAM_WINDOW, |held| held.value),
             connection_window: connection.map_or(CONNECTION_WINDOW, |held| held.value),
-            max_header_list_size: headers.and_then(|size| u32::try_from(size).ok()).unwrap_or(1 << 20),
+            max_header_list_size: headers
+                .and_then(|size| u32::try_from(size).ok())
+                .unwrap_or(defaults.max_header_list_size),
+            max_header_count: self.number(count, "max_header_count", 16..=24_000, 2000),
+            header_timeout: self.positive(headers_in, "header_timeout").unwrap_or(HEADER_TIMEOUT),
             keepalive_min_time: ping.unwrap_or(Duration::from_secs(300)),
             keepalive_permit_without_calls: permit.unwrap_or(false),
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::edge::Defaults;
 use super::manager::Chain;
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
@@ -48,7 +49,10 @@ impl Checker<'_, '_> {
         let speaks_grpc = self.protocol(listener.protocol_type.as_ref(), &scope);
         let address = self.listener_address(listener.address.as_ref(), &scope);
         let config = listener.config.as_ref().and_then(|config| config.value.as_ref());
-        let settings = self.settings(config);
+        let defaults = Defaults::of(listener.edge.as_ref().is_some_and(|edge| edge.value == Some(true)));
+        let settings = self.settings(config, defaults);
+        let streams = config.and_then(|config| config.stream_idle_timeout.as_ref());
+        self.stream_idle = self.never_or(streams, defaults.stream_idle_timeout);
         // The chain of another protocol would only add errors that follow from the first.
         let chain = if speaks_grpc { self.chain(listener.filter_chains.as_ref(), &scope) } else { None };
         let Chain { routes, filters } = chain.unwrap_or_default();
@@ -56,6 +60,7 @@ impl Checker<'_, '_> {
         Some(plan::Listener {
             name: name.map_or("", |(name, _)| name).into(),
             address: address.unwrap_or(stand_in),
+            edge: listener.edge.as_ref().is_some_and(|edge| edge.value == Some(true)),
             routes,
             filters,
             ..settings
@@ -96,17 +101,15 @@ impl Checker<'_, '_> {
         Some(address)
     }
 
-    fn settings(&self, config: Option<&ListenerConfig>) -> plan::Listener {
+    fn settings(&self, config: Option<&ListenerConfig>, defaults: &Defaults) -> plan::Listener {
         if let Some(config) = config {
             self.listener_notices(config);
-            self.no_tls(config.enable_tls.as_ref());
         }
         let size = |field, key| {
             let bytes = self.size(field, key, 1..=u64::from(u32::MAX), "")?;
             usize::try_from(bytes).ok()
         };
         let of = |field: fn(&ListenerConfig) -> Option<&At<_>>| config.and_then(field);
-        let idle = self.duration(of(|config| config.idle_timeout.as_ref()));
         plan::Listener {
             name: "".into(),
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
@@ -118,9 +121,15 @@ impl Checker<'_, '_> {
                 config.and_then(|config| config.max_send_message_size.as_ref()),
                 "max_send_message_size",
             ),
-            idle_timeout: idle.filter(|idle| !idle.is_zero()),
-            max_connection_age: self.positive(of(|config| config.max_connection_age.as_ref()), "max_connection_age"),
-            http2: self.downstream_http2(config.and_then(|config| config.http2.as_ref()?.value.as_ref())),
+            edge: false,
+            admission: self.admission(config, defaults),
+            forwarding_headers: self.forwarding_headers(config, defaults.forwarding_headers),
+            idle_timeout: self.never_or(of(|config| config.idle_timeout.as_ref()), defaults.idle_timeout),
+            max_connection_age: self
+                .never_or(of(|config| config.max_connection_age.as_ref()), defaults.max_connection_age),
+            tls: config.and_then(|config| self.listener_tls(config)),
+            proxy_protocol: self.proxy_protocol(config.and_then(|config| config.proxy_protocol.as_ref())),
+            http2: self.downstream_http2(config.and_then(|config| config.http2.as_ref()?.value.as_ref()), defaults),
             routes: Vec::new(),
             filters: Vec::new(),
         }

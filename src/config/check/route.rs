@@ -23,6 +23,7 @@ struct Action {
     subset: Option<usize>,
     place: Place,
     timeouts: plan::Timeouts,
+    on_drain: plan::OnDrain,
     call_policy: Option<plan::CallPolicy>,
 }
 
@@ -62,22 +63,23 @@ impl Checker<'_, '_> {
             let error = Diagnostic::new(place, format!("two routes take the same calls: `{text}`"));
             self.error(error.label("the second").other(first, "the first"));
         }
-        let Action { cluster, subset, place, timeouts, call_policy } = action?;
+        let Action { cluster, subset, place, timeouts, on_drain, call_policy } = action?;
         if call_policy.is_some() {
             self.retried.borrow_mut().insert(cluster);
         }
         let id = id.unwrap_or(text).into();
-        Some((plan::Route { id, pattern, headers, cluster, subset, timeouts, call_policy }, place))
+        Some((plan::Route { id, pattern, headers, cluster, subset, timeouts, on_drain, call_policy }, place))
     }
 
     fn action(&self, route: &Route, scope: &Scope) -> Option<Action> {
         let action = self.required(route.route.as_ref(), "route", scope)?;
         let value = action.value.as_ref()?;
         let timeouts = self.timeouts(value);
+        let on_drain = self.on_drain(value.on_drain.as_ref(), &scope.key("route", action));
         let call_policy = self.call_policy(value.retry_policy.as_ref(), value.hedging_policy.as_ref(), scope);
         let (cluster, place) = self.route_cluster(value, &scope.key("route", action))?;
         let subset = self.metadata_match(value.metadata_match.as_ref(), cluster);
-        Some(Action { cluster, subset, place, timeouts, call_policy })
+        Some(Action { cluster, subset, place, timeouts, on_drain, call_policy })
     }
 
     fn timeouts(&self, action: &RouteAction) -> plan::Timeouts {
@@ -86,7 +88,7 @@ impl Checker<'_, '_> {
             call: limit(action.timeout.as_ref()),
             stream: limit(action.max_stream_duration.as_ref()),
             age: limit(action.max_stream_age.as_ref()),
-            idle: limit(action.idle_timeout.as_ref()),
+            idle: self.never_or(action.idle_timeout.as_ref(), self.stream_idle),
         };
         let shortest = [timeouts.call, timeouts.stream].into_iter().flatten().min();
         if timeouts.call.is_some() && timeouts.call <= timeouts.stream {

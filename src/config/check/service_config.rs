@@ -254,6 +254,7 @@ fn within<T>(
         system_roots: OnceCell::new(),
         retried: RefCell::default(),
         asked: RefCell::default(),
+        stream_idle: None,
         here: None,
     };
     Some(check(&checker, &config, root.place))

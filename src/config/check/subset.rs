@@ -95,6 +95,11 @@ impl Checker<'_, '_> {
         (asked.into_iter().map(|(labels, _)| labels).collect(), fallback)
     }
 
+    /// The first labels that a route asks of a cluster, and where.
+    pub(super) fn asked_of(&self, cluster: usize) -> Option<(Labels, Place)> {
+        self.asked.borrow().get(&cluster)?.first().cloned()
+    }
+
     fn nobody_has(&self, labels: &Labels, place: Place, why: &str, is_needed: bool, scope: &Scope) {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
         let text = format!("no endpoint of {} has `{}`", scope.what, labels.join(", "));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
@@ -11,10 +12,14 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::file::cluster::HealthCheck;
 use crate::config::file::manager::Proxy;
 use crate::config::file::tls::{Asked, ClusterTls};
+use crate::config::file::value;
 use crate::config::located::At;
 use crate::config::place::Place;
 use crate::config::plan;
 use crate::tls::{self, Connector, Identity, IdentityError, Trust, Validity};
+
+/// How often files are looked at. They are small, and whoever exchanges one has the old one for days.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a proxy says about TLS to the clusters of its listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +73,9 @@ impl Checker<'_, '_> {
         if file.ca_file.is_some() && ca_file.is_none() {
             return None;
         }
+        let reload_interval = self.reload_interval(file.reload_interval.as_ref());
         self.build_tls(ca_file, identity.as_ref(), server_name, skip.is_some(), at.key)
+            .map(|tls| plan::Tls { reload_interval, ..tls })
     }
 
     fn tls_is_off(&self, file: &ClusterTls) {
@@ -77,6 +84,7 @@ impl Checker<'_, '_> {
         self.useless("cert_file", file.cert_file.as_ref(), why);
         self.useless("key_file", file.key_file.as_ref(), why);
         self.useless("server_name", file.server_name.as_ref(), why);
+        self.useless("reload_interval", file.reload_interval.as_ref(), why);
         self.useless("insecure_skip_verify", file.insecure_skip_verify.as_ref(), why);
     }
 
@@ -90,13 +98,15 @@ impl Checker<'_, '_> {
     ) -> Option<plan::Tls> {
         let trust = match ca_file {
             _ if insecure_skip_verify => Trust::Anybody,
-            Some((path, place)) => Trust::Roots(self.roots(path, place)?),
+            Some((path, place)) => self.roots(path, place).map(|_| Trust::File(path.into()))?,
             None => Trust::Roots(self.system_roots(place)?),
         };
-        match Connector::new(trust, identity) {
+        let identity = identity.map(|identity| (identity.cert_file.clone(), identity.key_file.clone()));
+        match Connector::new(trust, identity.clone()) {
             Ok(connector) => Some(plan::Tls {
                 ca_file: ca_file.map(|(path, _)| path.into()),
-                identity: identity.map(|identity| (identity.cert_file.clone(), identity.key_file.clone())),
+                identity,
+                reload_interval: Some(RELOAD_INTERVAL),
                 server_name,
                 insecure_skip_verify,
                 connector,
@@ -108,7 +118,13 @@ impl Checker<'_, '_> {
         }
     }
 
-    fn roots(&self, path: &str, place: Place) -> Option<Arc<RootCertStore>> {
+    /// How often files are looked at; `None` is never.
+    pub(super) fn reload_interval(&self, field: Option<&At<value::Duration>>) -> Option<Duration> {
+        let interval = self.duration(field).unwrap_or(RELOAD_INTERVAL);
+        Some(interval).filter(|interval| !interval.is_zero())
+    }
+
+    pub(super) fn roots(&self, path: &str, place: Place) -> Option<Arc<RootCertStore>> {
         match tls::from_file(Path::new(path)) {
             Ok(roots) => Some(roots),
             Err(error) => {
@@ -130,7 +146,12 @@ impl Checker<'_, '_> {
     }
 
     /// A certificate and its key: both, or neither.
-    fn identity(&self, cert: Option<&At<String>>, key: Option<&At<String>>, names: [&str; 2]) -> Option<Identity> {
+    pub(super) fn identity(
+        &self,
+        cert: Option<&At<String>>,
+        key: Option<&At<String>>,
+        names: [&str; 2],
+    ) -> Option<Identity> {
         let (cert, key) = match (cert, key) {
             (Some(cert), Some(key)) => (cert, key),
             (Some(alone), None) | (None, Some(alone)) => {
@@ -161,7 +182,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// What a backend makes of a certificate out of its time is the backend's affair.
+    /// What a peer makes of a certificate out of its time is the peer's affair.
     fn own_certificate_is_valid(&self, identity: &Identity, place: Place) {
         let path = identity.cert_file.display();
         match identity.validity() {

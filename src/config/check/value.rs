@@ -99,11 +99,4 @@ impl Checker<'_, '_> {
         self.error(Diagnostic::new(field.place, message).label(label));
         None
     }
-
-    /// TLS is not there yet: only its absence can be asked for.
-    pub(super) fn no_tls(&self, field: Option<&At<bool>>) {
-        if let Some(field) = field.filter(|field| field.value == Some(true)) {
-            self.not_built("enable_tls", field, "Weir speaks plaintext so far, and does not take it for TLS");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::balance::{Consistent, HashOn, LbSubsetConfig, Locality, PeakEwma, SlowStartConfig};
 use super::breaker::CircuitBreakers;
 use super::dns::{FailureRefreshRate, NameServer};
+use super::rebalance::Rebalance;
 use super::retry::{HedgingPolicy, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling};
 use super::tls::{Asked, ClusterTls};
 use super::value::{
@@ -66,6 +67,8 @@ pub(crate) struct Cluster {
     /// How long streams may stay open on an endpoint that DNS no longer finds; then they end with UNAVAILABLE. Default: no
     /// limit.
     pub(crate) endpoint_drain_timeout: Option<At<Duration>>,
+    /// Moves long-lived streams to an endpoint that joins or recovers. Off without it; `{}` turns it on with its defaults.
+    pub(crate) rebalance: Option<At<Rebalance>>,
     /// How often names are looked up where no TTL says when: those of the hosts file, and all with
     /// `respect_dns_ttl: false`. Default: `5s`.
     pub(crate) dns_refresh_rate: Option<At<Duration>>,

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::value::{Duration, ProtocolType, Size};
+use super::tls::{Asked, ListenerTls};
+use super::value::{Duration, ForwardingHeaders, ProtocolType, Size};
 use crate::config::located::{At, Ignored, OneOrMany, Raw};
 
 /// A port that Weir serves.
@@ -24,6 +25,9 @@ pub(crate) struct Listener {
     pub(crate) filter_chains: Option<At<OneOrMany<FilterChain>>>,
     /// Limits and timeouts of its connections.
     pub(crate) config: Option<At<ListenerConfig>>,
+    /// Strangers come here: other defaults hold for some keys of `config` (docs/security.md). Each may still be set.
+    #[schemars(extend("default" = false))]
+    pub(crate) edge: Option<At<bool>>,
 }
 
 /// Where a listener binds.
@@ -82,22 +86,51 @@ pub(crate) struct ListenerConfig {
     /// The largest single message that is sent to a client. A larger one ends its call with RESOURCE_EXHAUSTED.
     /// Default: no limit.
     pub(crate) max_send_message_size: Option<At<Size>>,
-    /// Closes a connection that has had no stream for this long. Default: never.
+    /// How many connections the listener may have; one more is closed as soon as it comes. `0` is no limit.
+    #[schemars(extend("default" = 0))]
+    pub(crate) max_connections: Option<At<u64>>,
+    /// How many of them may come from one IPv4 address, or from one IPv6 network of 64 bits. `0` is no limit. At an edge
+    /// 100 by default.
+    #[schemars(extend("default" = 0))]
+    pub(crate) max_connections_per_source: Option<At<u64>>,
+    /// `idle_timeout` of the routes that do not say it. `0s` is never. At an edge `5m` by default.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) stream_idle_timeout: Option<At<Duration>>,
+    /// What happens to `forwarded`, `x-forwarded-*` and `x-real-ip` of a request: `PASS` as all metadata, `REMOVE`, or
+    /// `REPLACE` by an `x-forwarded-for` with the address that the connection came from. At an edge `REPLACE` by default.
+    #[schemars(extend("default" = "PASS"))]
+    pub(crate) forwarding_headers: Option<At<ForwardingHeaders>>,
+    /// Closes a connection that has had no stream for this long. Default: never. At an edge `5m`.
     pub(crate) idle_timeout: Option<At<Duration>>,
     /// Tells a client to reconnect when its connection reaches this age, give or take a tenth. Calls that run go on.
-    /// Default: never.
+    /// Default: never. At an edge `1h`.
     pub(crate) max_connection_age: Option<At<Duration>>,
     /// HTTP/2 settings towards clients.
     pub(crate) http2: Option<At<ListenerHttp2>>,
-    /// TLS towards clients. Only `false` is possible so far.
+    /// TLS towards clients, with what stands in `tls`.
     #[schemars(extend("default" = false))]
     pub(crate) enable_tls: Option<At<bool>>,
+    /// Certificates, and how TLS is spoken with them. Required with `enable_tls`.
+    #[serde(default)]
+    pub(crate) tls: Asked<ListenerTls>,
+    /// Takes the client's address from the PROXY protocol, version 1 or 2, as load balancers send it.
+    pub(crate) proxy_protocol: Option<At<ProxyProtocol>>,
     /// No effect on gRPC: a stream has no time limit of its own.
     pub(crate) read_timeout: Option<At<Ignored>>,
     /// No effect on gRPC: a stream has no time limit of its own.
     pub(crate) write_timeout: Option<At<Ignored>>,
     /// No effect: compressed messages pass as they are.
     pub(crate) enable_compression: Option<At<Ignored>>,
+}
+
+/// The PROXY protocol.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyProtocol {
+    /// The networks whose connections begin with it, such as `[10.0.0.0/8, 2001:db8::1]`. One of these that does not is closed;
+    /// any other that does is not believed.
+    #[schemars(required)]
+    pub(crate) from: Option<At<Vec<At<String>>>>,
 }
 
 /// HTTP/2 settings towards clients.
@@ -114,9 +147,16 @@ pub(crate) struct ListenerHttp2 {
     /// The same for all calls of a connection together. As large as `stream_window` at least.
     #[schemars(extend("default" = "32MiB"))]
     pub(crate) connection_window: Option<At<Size>>,
-    /// The largest request metadata. A larger one ends its call.
+    /// The largest request metadata. A larger one ends its call. At an edge `64KiB` by default.
     #[schemars(extend("default" = "1MiB"))]
     pub(crate) max_header_list_size: Option<At<Size>>,
+    /// How many fields request metadata may have. More end their call.
+    #[schemars(range(min = 16, max = 24_000), extend("default" = 2000))]
+    pub(crate) max_header_count: Option<At<u64>>,
+    /// How long a client may take to its preface with SETTINGS, and over one header block or any other frame that is not
+    /// DATA. Whoever takes longer is disconnected.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) header_timeout: Option<At<Duration>>,
     /// A client that sends keepalive pings more often than this is told `too_many_pings` and disconnected.
     #[schemars(extend("default" = "5m"))]
     pub(crate) keepalive_min_time: Option<At<Duration>>,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::on_drain::OnDrain;
 use super::retry::{HedgingPolicy, RetryPolicy};
 use super::value::Duration;
 use crate::config::located::{At, Ignored, Raw};
@@ -104,6 +105,8 @@ pub(crate) struct RouteAction {
     /// Ends a call in which no part of a message has come from either side for this long. `0s` is never.
     #[schemars(extend("default" = "0s"))]
     pub(crate) idle_timeout: Option<At<Duration>>,
+    /// What a drain does to its streams. Without it, they are waited for.
+    pub(crate) on_drain: Option<At<OnDrain>>,
     /// When a call that failed is made again. It goes before that of the cluster, whole.
     pub(crate) retry_policy: Option<At<RetryPolicy>>,
     /// When a call is made more than once at a time. It too goes before what the cluster says.

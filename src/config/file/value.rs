@@ -62,6 +62,24 @@ impl JsonSchema for HttpStatus {
     }
 }
 
+/// A version of TLS as it is written.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TlsVersion(pub(crate) String);
+
+impl JsonSchema for TlsVersion {
+    fn schema_name() -> Cow<'static, str> {
+        "TlsVersion".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A version of TLS: `1.2` or `1.3`.",
+            "type": ["string", "number"],
+            "anyOf": [{ "enum": ["1.2", "1.3", 1.2, 1.3] }, { "type": "string", "pattern": r"\$\{" }],
+        })
+    }
+}
+
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident $words:expr;)*) => {
         $($(#[$doc])*
@@ -83,6 +101,8 @@ macro_rules! words {
 words! {
     /// What a listener speaks.
     ProtocolType ["GRPC", "grpc", "HTTP2", "http2"];
+    /// What happens to what a request says about its way.
+    ForwardingHeaders ["PASS", "REMOVE", "REPLACE"];
     /// How a cluster's endpoints are found.
     DiscoveryType ["Static", "StrictDNS", "LogicalDns"];
     /// Who looks names up.
@@ -98,6 +118,10 @@ words! {
     FallbackPolicy ["NO_FALLBACK", "ANY_ENDPOINT", "DEFAULT_SUBSET"];
     /// What a health check speaks.
     HealthProtocol ["tcp", "grpc", "http"];
+    /// What is told of a client's certificate.
+    ClientCertField ["hash", "subject", "uri", "dns"];
+    /// Whether clients are asked for a certificate.
+    ClientAuth ["none", "optional", "required"];
     /// A gRPC status that counts as a backend's failure.
     FailureStatus [
         "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",

@@ -3,38 +3,21 @@ use std::future::poll_fn;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::load_text;
-use crate::metrics::Slot;
-use crate::registry::Registry;
+use crate::cluster::fixture;
 
 /// What a call has of this policy, in a cluster with these keys.
 fn schedule(policy: &str, keys: &str) -> Schedule {
-    let yaml = format!(
-        "static_resources:
-  listeners:
-    - name: grpc
-      protocol_type: GRPC
-      address: {{socket_address: {{address: 127.0.0.1, port: 0}}}}
-      filter_chains: {{filters: [{{name: dgp.filter.network.grpcconnectionmanager, config: {{
-        route_config: {{routes: [{{match: {{prefix: /}}, route: {{cluster: a}}}}]}},
-        grpc_filters: [{{name: dgp.filter.grpc.proxy}}]}}}}]}}
-  clusters:
-    - {{name: a, lb_policy: RoundRobin, endpoints: [{{socket_address: {{address: 127.0.0.1, port: 1}}}}],
-       hedging_policy: {{{policy}}}, {keys}}}
-"
-    );
-    let plan = load_text(&yaml, "test.yaml", &Registry::builtin(), &|_| None).expect("a good configuration");
-    let Some(crate::config::plan::CallPolicy::Hedging(policy)) = plan.clusters[0].call_policy.clone() else {
+    let cluster = fixture::cluster(&format!("lb_policy: RoundRobin, hedging_policy: {{{policy}}}, {keys}"), &[]);
+    let Some(crate::config::plan::CallPolicy::Hedging(policy)) = cluster.plan.call_policy.clone() else {
         panic!("a policy")
     };
-    let cluster = Arc::new(Cluster::new(Slot::only("a"), plan.clusters[0].clone(), 1));
-    Schedule::new(policy, cluster, Arc::new(WorkerMetrics::new(1, 1)))
+    Schedule::new(policy, Arc::new(cluster), Arc::new(WorkerMetrics::new(1, 1)))
 }
 
 /// When the next attempt is made, in milliseconds from now; `None` where there is none in an hour.
 async fn next(schedule: &mut Schedule) -> Option<(u128, Place)> {
     let now = Instant::now();
-    let place = timeout(Duration::from_secs(3600), poll_fn(|cx| schedule.poll(cx))).await.ok()?;
+    let place = timeout(Duration::from_secs(3600), poll_fn(|cx| schedule.poll(None, cx))).await.ok()?;
     schedule.begin();
     Some((now.elapsed().as_millis(), place))
 }
@@ -120,6 +103,16 @@ async fn nothing_begins_at_the_deadline_or_after_it() {
     schedule.failed(after(50), Some(deadline));
     assert!(schedule.has_ended());
     assert_eq!(denied(&schedule, Denied::Deadline), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_due_at_the_deadline_is_not_made() {
+    let mut schedule = schedule("max_attempts: 3, hedging_delay: 100ms", "");
+    schedule.begin();
+    let deadline = Instant::now() + Duration::from_millis(100);
+    let made = timeout(Duration::from_secs(3600), poll_fn(|cx| schedule.poll(Some(deadline), cx))).await;
+    assert!(made.is_err());
+    assert_eq!(denied(&schedule, Denied::Deadline), 0, "the call has ended");
 }
 
 #[tokio::test(start_paused = true)]

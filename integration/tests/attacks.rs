@@ -1,0 +1,227 @@
+//! What a hostile client can do costs itself its connection, and others nothing: the gateway stays up, calls of others go
+//! on, and the metric says what it was.
+
+#![allow(clippy::unwrap_used)]
+
+use weir_integration::gateway::Gateway;
+use weir_integration::peers::attacker::{Attacker, END_HEADERS, PREFACE, field, frame, kind, request};
+use weir_integration::peers::backend::Backend;
+use weir_integration::peers::client::{Client, METHOD, Open};
+use weir_integration::peers::setup::Setup;
+use weir_integration::peers::{eventually, page};
+
+/// More than any budget holds, and than the time of a test brings.
+const MANY: u32 = 400_000;
+
+/// A gateway with an honest client, which has a call open.
+struct Siege {
+    backend: Backend,
+    gateway: Gateway,
+    client: Client,
+    held: Open,
+}
+
+impl Siege {
+    async fn begin(config: &str) -> Siege {
+        let backend = Backend::start().await.unwrap();
+        let gateway = Setup::to([backend.address]).admin().listener(config).start(1).unwrap();
+        let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
+        let mut held = client.script("hold").await.unwrap();
+        held.headers().await.unwrap();
+        Siege { backend, gateway, client, held }
+    }
+
+    async fn attacker(&self) -> Attacker {
+        Attacker::greet(self.gateway.listener("grpc").unwrap()).await.unwrap()
+    }
+
+    /// The connection of the attacker ends, while the calls of the other client go on.
+    async fn flood(&self, next: impl FnMut(u32) -> Vec<u8>) {
+        let attacker = self.attacker().await;
+        let mut attack = Box::pin(attacker.flood(MANY, next));
+        loop {
+            tokio::select! {
+                ended = &mut attack => return ended.unwrap(),
+                answer = self.client.call(METHOD, &[]) => assert_eq!(answer.unwrap().status(), Some(0)),
+            }
+        }
+    }
+
+    async fn counted(&self, reason: &str, times: f64) {
+        let series = format!("weir_abusive_connections_total{{listener=\"grpc\",reason=\"{reason}\"}}");
+        let admin = self.gateway.admin().unwrap();
+        let look = async || Ok(page::metric(admin, &series).await?.filter(|count| *count == times));
+        eventually(&series, look).await.unwrap();
+    }
+
+    /// Everything is as it was.
+    async fn outlived(self) {
+        assert_eq!(self.client.call(METHOD, &[]).await.unwrap().status(), Some(0));
+        self.backend.release();
+        assert_eq!(self.held.answer().await.unwrap().status(), Some(0));
+    }
+
+    async fn outlives(self, reason: &str, next: impl FnMut(u32) -> Vec<u8>) {
+        self.flood(next).await;
+        self.counted(reason, 1.0).await;
+        self.outlived().await;
+    }
+}
+
+fn stream(number: u32) -> u32 {
+    number * 2 + 1
+}
+
+fn open(stream: u32) -> Vec<u8> {
+    frame(kind::HEADERS, END_HEADERS, stream, &request("/attack.Service/Method"))
+}
+
+/// CVE-2023-44487.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_reset_as_soon_as_they_are_opened() {
+    let cancel = |number| [open(stream(number)), frame(kind::RST_STREAM, 0, stream(number), &[0, 0, 0, 8])].concat();
+    Siege::begin("").await.outlives("resets", cancel).await;
+}
+
+/// CVE-2025-8671: the client makes the server reset, with a window that overflows.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_the_gateway_is_made_to_reset() {
+    let overflow = 0x7fff_ffff_u32.to_be_bytes();
+    let fault = |number| [open(stream(number)), frame(kind::WINDOW_UPDATE, 0, stream(number), &overflow)].concat();
+    Siege::begin("").await.outlives("resets", fault).await;
+}
+
+/// The same with requests that are malformed (RFC 9113 8.1.1): `te` may only be `trailers`.
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_requests_without_end() {
+    let block = [request("/attack.Service/Method"), field(b"connection", b"close")].concat();
+    let malformed = |number| frame(kind::HEADERS, END_HEADERS, stream(number), &block);
+    Siege::begin("").await.outlives("resets", malformed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_without_end() {
+    Siege::begin("").await.outlives("pings", |_| frame(kind::PING, 0, 0, &[0; 8])).await;
+    // And where pings may come as often as they like.
+    let siege = Siege::begin("http2: {keepalive_min_time: 0s, keepalive_permit_without_calls: true}").await;
+    siege.outlives("pings", |_| frame(kind::PING, 0, 0, &[0; 8])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_without_end() {
+    let window = |number: u32| [&[0, 4, 0, 0, 0][..], &[number as u8]].concat();
+    Siege::begin("").await.outlives("settings", |number| frame(kind::SETTINGS, 0, 0, &window(number))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_say_nothing_without_end() {
+    let empty = |number| match number {
+        0 => open(1),
+        _ => frame(kind::DATA, 0, 1, &[]),
+    };
+    Siege::begin("").await.outlives("empty_frames", empty).await;
+    let one = 1_u32.to_be_bytes();
+    Siege::begin("").await.outlives("window_updates", |_| frame(kind::WINDOW_UPDATE, 0, 0, &one)).await;
+    Siege::begin("").await.outlives("priorities", |_| frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 3, 1])).await;
+    Siege::begin("").await.outlives("unknown_frames", |_| frame(kind::UNKNOWN, 0, 0, &[0; 4])).await;
+    // Answers to pings that nobody has sent.
+    Siege::begin("").await.outlives("unknown_frames", |_| frame(kind::PING, 1, 0, &[0; 8])).await;
+}
+
+/// h2 counts these itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_blocks_without_end() {
+    let empty = |number| match number {
+        0 => frame(kind::HEADERS, 0, 1, &request("/attack.Service/Method")),
+        _ => frame(kind::CONTINUATION, 0, 1, &[]),
+    };
+    Siege::begin("").await.outlives("http2_limits", empty).await;
+    let large = field(b"x", &[b'x'; 1000]);
+    let fields = |number| match number {
+        0 => frame(kind::HEADERS, 0, 1, &request("/attack.Service/Method")),
+        _ => frame(kind::CONTINUATION, 0, 1, &large),
+    };
+    Siege::begin("").await.outlives("http2_limits", fields).await;
+}
+
+/// An HPACK bomb: a field of four kilobytes that is put into the table once, and named by one byte as often as will fit.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_bytes_that_become_many() {
+    let siege = Siege::begin("").await;
+    let mut bomb = request("/attack.Service/Method");
+    bomb.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+    bomb.extend([b'x'; 4000]);
+    bomb.extend([0xbe; 12_000]);
+    let mut attacker = siege.attacker().await;
+    attacker.say(&frame(kind::HEADERS, END_HEADERS, 1, &bomb)).await.unwrap();
+    attacker.ended().await.unwrap();
+    siege.counted("http2_limits", 1.0).await;
+    siege.outlived().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_too_long_over_a_frame_or_the_preface() {
+    let siege = Siege::begin("http2: {header_timeout: 1s}").await;
+    let address = siege.gateway.listener("grpc").unwrap();
+    let words = async |mut attacker: Attacker| {
+        let goaway = attacker.until(kind::GOAWAY).await.unwrap();
+        attacker.ended().await.unwrap();
+        assert_eq!(goaway.payload[4..8], [0, 0, 0, 11], "ENHANCE_YOUR_CALM");
+        String::from_utf8(goaway.payload[8..].to_vec()).unwrap()
+    };
+    let block = request("/attack.Service/Method");
+    // HEADERS without END_HEADERS, half a HEADERS, half a SETTINGS.
+    let whole = frame(kind::HEADERS, 0, 1, &block);
+    let half = &frame(kind::HEADERS, END_HEADERS, 1, &block)[..20];
+    let settings = &frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 9])[..12];
+    for bytes in [&whole, half, settings] {
+        let mut attacker = siege.attacker().await;
+        attacker.say(bytes).await.unwrap();
+        assert_eq!(words(attacker).await, "frame_took_too_long");
+    }
+    // CONTINUATION after CONTINUATION, in good time each.
+    let mut attacker = siege.attacker().await;
+    attacker.say(&whole).await.unwrap();
+    let dribble = async {
+        while attacker.say(&frame(kind::CONTINUATION, 0, 1, &[])).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    dribble.await;
+    siege.counted("slow_frame", 4.0).await;
+
+    for bytes in [&b""[..], &PREFACE[..10], PREFACE] {
+        let mut attacker = Attacker::connect(address).await.unwrap();
+        attacker.say(bytes).await.unwrap();
+        attacker.ended().await.unwrap();
+    }
+    siege.counted("slow_preface", 3.0).await;
+    siege.outlived().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_message_may_take_its_time() {
+    let siege = Siege::begin("http2: {header_timeout: 300ms}").await;
+    let mut attacker = siege.attacker().await;
+    let data = frame(kind::DATA, 0, 1, b"\0\0\0\0\x05hello");
+    attacker.say(&[open(1), data[..12].to_vec()].concat()).await.unwrap();
+    attacker.until(kind::HEADERS).await.unwrap();
+    // One that has begun later, and not with DATA, is gone before.
+    let mut other = siege.attacker().await;
+    other.say(&frame(kind::HEADERS, 0, 1, &[])).await.unwrap();
+    other.until(kind::GOAWAY).await.unwrap();
+    attacker.say(&data[12..]).await.unwrap();
+    attacker.until(kind::DATA).await.unwrap();
+    siege.outlived().await;
+}
+
+/// What HTTP/2 itself makes a fault of the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_protocol_are_counted() {
+    let siege = Siege::begin("").await;
+    let mut attacker = siege.attacker().await;
+    attacker.say(&frame(kind::DATA, 0, 0, &[0])).await.unwrap();
+    attacker.until(kind::GOAWAY).await.unwrap();
+    siege.counted("protocol_error", 1.0).await;
+    siege.outlived().await;
+}

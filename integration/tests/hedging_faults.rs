@@ -1,0 +1,45 @@
+//! Backends that die or stand still under load, behind a hedging policy: no client sees it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use weir_integration::load::backend::{Backend, Options, echo_process};
+use weir_integration::load::config::Config;
+use weir_integration::load::runner::Load;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_call_fails_when_one_of_two_backends_is_killed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mut doomed, doomed_address) = echo_process(0, &folder.path().join("calls"))?;
+    let other = Backend::start(Options::default())?;
+    let keys = "hedging_policy: {max_attempts: 4, hedging_delay: 10m, non_fatal_status_codes: [UNAVAILABLE]}";
+    let gateway = Config::new(&[doomed_address, other.address]).cluster(keys).start(2)?;
+    let load = Load { connections: 8, in_flight: 8, delay: Duration::from_millis(5) };
+    let load = load.start(gateway.listener("grpc")?).await?;
+    load.more(500).await?;
+    doomed.signal("KILL")?;
+    doomed.wait()?;
+    load.more(1000).await?;
+    load.stop().await?.none_failed()?;
+    ensure!(gateway.metric("weir_hedges_won_total{cluster=\"backend\"}")? > 0.0, "it had calls when it died");
+    Ok(())
+}
+
+/// No answer, and no error either: the next attempt goes elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn no_call_waits_when_one_of_two_backends_stands_still() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (frozen, frozen_address) = echo_process(0, &folder.path().join("calls"))?;
+    let other = Backend::start(Options::default())?;
+    let keys = "hedging_policy: {max_attempts: 2, hedging_delay: 100ms}";
+    let gateway = Config::new(&[frozen_address, other.address]).cluster(keys).start(2)?;
+    let load = Load { connections: 4, in_flight: 4, delay: Duration::from_millis(5) };
+    let load = load.start(gateway.listener("grpc")?).await?;
+    load.more(200).await?;
+    frozen.signal("STOP")?;
+    load.more(100).await?;
+    frozen.signal("CONT")?;
+    load.stop().await?.none_failed()?;
+    ensure!(gateway.metric("weir_hedges_won_total{cluster=\"backend\"}")? > 0.0, "calls met the one that stood still");
+    Ok(())
+}
