@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
 use crate::config::plan::Plan;
-use crate::drain::{Left, Stages};
+use crate::drain::{Left, Stage, Stages};
 use crate::gateway::ReloadError;
 use crate::listener::Admission;
 use crate::memory::Memory;
@@ -139,7 +139,7 @@ async fn reload(request: &Request<Incoming>, state: &State) -> Response<Full<Byt
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return refusal;
     }
-    if state.draining.load(Ordering::Relaxed) {
+    if state.drain.get() == Stage::Leaving {
         return page(StatusCode::CONFLICT, TEXT, format!("{}\n", ReloadError::Draining));
     }
     let (status, text) = state.config.reload().await;
