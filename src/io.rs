@@ -8,6 +8,7 @@
 mod ahead;
 mod buffers;
 mod gather;
+mod half_open;
 mod incoming;
 mod meter;
 mod queue;

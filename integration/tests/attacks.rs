@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use weir_integration::gateway::Gateway;
-use weir_integration::peers::attacker::{Attacker, END_HEADERS, PREFACE, field, frame, kind, request};
+use weir_integration::peers::attacker::{Attacker, END_HEADERS, END_STREAM, PREFACE, field, frame, kind, request};
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD, Open};
 use weir_integration::peers::setup::Setup;
@@ -223,5 +223,41 @@ async fn faults_of_the_protocol_are_counted() {
     attacker.say(&frame(kind::DATA, 0, 0, &[0])).await.unwrap();
     attacker.until(kind::GOAWAY).await.unwrap();
     siege.counted("protocol_error", 1.0).await;
+    siege.outlived().await;
+}
+
+/// It asks for a lot, opens no window and never reads: neither a flood nor an end. What it can make the gateway hold is
+/// bounded, and the calls of others to the same backend go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_and_never_reads() {
+    let siege = Siege::begin("http2: {max_concurrent_streams: 100}").await;
+    let before = siege.gateway.resident_memory().unwrap();
+    // A window of nothing (RFC 9113 6.5.2), which no response fits into.
+    let mut closed = siege.attacker().await;
+    closed.say(&frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await.unwrap();
+    // And one with all windows open, whose socket fills up.
+    let mut deaf = siege.attacker().await;
+    let window = 0x3fff_ffff_u32.to_be_bytes();
+    deaf.say(&frame(kind::SETTINGS, 0, 0, &[&[0, 4][..], &window].concat())).await.unwrap();
+    deaf.say(&frame(kind::WINDOW_UPDATE, 0, 0, &window)).await.unwrap();
+    let block = [request("/attack.Service/Method"), field(b"x-do", b"say=3000000")].concat();
+    for number in 0..100 {
+        let ask = frame(kind::HEADERS, END_HEADERS | END_STREAM, stream(number), &block);
+        for attacker in [&mut closed, &mut deaf] {
+            attacker.say(&ask).await.unwrap();
+        }
+    }
+    siege.backend.until("the calls", |seen| seen.calls.len() >= 201).await.unwrap();
+    // Pings that are answered into a socket that nobody reads.
+    for _ in 0..2 {
+        closed.say(&frame(kind::PING, 0, 0, &[0; 8])).await.unwrap();
+    }
+    for _ in 0..200 {
+        assert_eq!(siege.client.call(METHOD, &[]).await.unwrap().status(), Some(0));
+    }
+    let grown = siege.gateway.resident_memory().unwrap().saturating_sub(before);
+    // The window towards the backend and the queue towards the client, each with as much again for what they arrive in.
+    let bound = 200 * 2 * (256 + 64) * 1024 + (8 << 20);
+    assert!(grown < bound, "{grown} bytes for 200 streams, {bound} are allowed");
     siege.outlived().await;
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use weir_integration::bench::usage::cpu_seconds;
 use weir_integration::gateway::weir_binary;
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::client::Client;
@@ -44,6 +45,11 @@ async fn clients_wait_for_a_descriptor() -> Result<()> {
     }
     gateway.process.wait_line("a word on the limit", |line| line.contains("accepting is paused").then_some(()))?;
     ensure!(first.unary("Echo", &[], b"served").await? == b"served"[..]);
+    // Nobody leaves for a second, and nobody runs in circles meanwhile.
+    let before = cpu_seconds(gateway.process.pid())?;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let used = cpu_seconds(gateway.process.pid())? - before;
+    ensure!(used < 0.3, "{used} s of CPU in a second of waiting");
     served.clear();
     while let Some(client) = clients.join_next().await {
         drop(client??);

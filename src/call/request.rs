@@ -31,7 +31,7 @@ pub(crate) fn admit(head: &Parts, limits: &DownstreamHttp2) -> Result<(), Refusa
     if head.method != Method::POST {
         return Err(Refusal::Http(StatusCode::METHOD_NOT_ALLOWED));
     }
-    let (size, limit) = (header_list_size(head), limits.max_header_list_size);
+    let ((size, hosts), limit) = (header_list(head), limits.max_header_list_size);
     if size > limit as usize {
         let text = format!("metadata of {size} bytes is over the limit of {limit} bytes (max_header_list_size)");
         return Err(Refusal::Grpc(Status::new(Code::ResourceExhausted, text)));
@@ -41,7 +41,7 @@ pub(crate) fn admit(head: &Parts, limits: &DownstreamHttp2) -> Result<(), Refusa
         let text = format!("metadata of {count} fields is over the limit of {limit} (max_header_count)");
         return Err(Refusal::Grpc(Status::new(Code::ResourceExhausted, text)));
     }
-    if names_two_hosts(head) {
+    if hosts > 0 && names_two_hosts(head) {
         return Err(Refusal::Grpc(Status::new(Code::Internal, "`:authority` and `host` are not the same")));
     }
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
@@ -54,9 +54,6 @@ pub(crate) fn admit(head: &Parts, limits: &DownstreamHttp2) -> Result<(), Refusa
 
 /// Two programs would disagree about whom such a request is for (RFC 9113 8.3.1: it is malformed).
 fn names_two_hosts(head: &Parts) -> bool {
-    if !head.headers.contains_key(HOST) {
-        return false;
-    }
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let hosts = head.headers.get_all(HOST).iter().map(http::HeaderValue::as_bytes);
     let mut names = authority.into_iter().chain(hosts);
@@ -64,14 +61,20 @@ fn names_two_hosts(head: &Parts) -> bool {
     !names.all(|name| name.eq_ignore_ascii_case(first))
 }
 
-fn header_list_size(head: &Parts) -> usize {
+/// The size of the header list, and how many of its fields are `host`: one pass for both.
+fn header_list(head: &Parts) -> (usize, usize) {
     let part = |name: &str, value: Option<&str>| value.map_or(0, |value| name.len() + value.len() + HEADER_OVERHEAD);
     let uri = &head.uri;
-    part(":method", Some(head.method.as_str()))
+    let mut size = part(":method", Some(head.method.as_str()))
         + part(":scheme", uri.scheme_str())
         + part(":authority", uri.authority().map(http::uri::Authority::as_str))
-        + part(":path", uri.path_and_query().map(http::uri::PathAndQuery::as_str))
-        + head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_OVERHEAD).sum::<usize>()
+        + part(":path", uri.path_and_query().map(http::uri::PathAndQuery::as_str));
+    let mut hosts = 0;
+    for (name, value) in &head.headers {
+        size += name.as_str().len() + value.len() + HEADER_OVERHEAD;
+        hosts += usize::from(*name == HOST);
+    }
+    (size, hosts)
 }
 
 /// `application/grpc`, alone or with `+format` or parameters (gRPC over HTTP/2, "Content-Type").
@@ -165,7 +168,7 @@ mod tests {
         head.headers.append("k", http::HeaderValue::from_static("v"));
         let lengths = [7 + 4, 7 + 4, 10 + 3, 5 + 8, 12 + 16, 1 + 1];
         let size: usize = lengths.into_iter().map(|length| length + 32).sum();
-        assert_eq!(header_list_size(&head), size);
+        assert_eq!(header_list(&head), (size, 0));
         assert_eq!(admit(&head, &limits(size, 100)), Ok(()));
         assert!(matches!(admit(&head, &limits(size - 1, 100)), Err(Refusal::Grpc(_))));
     }

@@ -33,6 +33,10 @@ pub(crate) struct Policing {
     budgets: [Budget; Abuse::COUNTED],
     /// What there was too much of since the last look, if the clock does not say otherwise.
     suspect: Cell<Option<Abuse>>,
+    /// DATA that was sent and streams that were opened.
+    answers: Cell<u32>,
+    /// How many of them have earned WINDOW_UPDATEs and PINGs already.
+    credited: [Cell<u32>; 2],
     resets_came: Cell<bool>,
     last_stream: Cell<u32>,
     has_settings: Cell<bool>,
@@ -44,7 +48,7 @@ impl FrameMeter for std::rc::Rc<Policing> {
             // Trailers of an older stream come after the HEADERS of a newer one.
             Frame::Headers(stream) => {
                 self.last_stream.set(self.last_stream.get().max(stream));
-                self.earn();
+                self.answers.set(self.answers.get().wrapping_add(1));
             }
             Frame::WindowUpdate => self.take(Abuse::WindowUpdates),
             Frame::Settings => {
@@ -67,7 +71,7 @@ impl FrameMeter for std::rc::Rc<Policing> {
         match frame {
             Frame::Data => {
                 self.answered.set(true);
-                self.earn();
+                self.answers.set(self.answers.get().wrapping_add(1));
             }
             Frame::Headers(_) => self.answered.set(true),
             Frame::Reset => self.reset(),
@@ -88,6 +92,8 @@ impl Policing {
             answered: Cell::new(false),
             budgets: array::from_fn(|at| Budget::new(Abuse::ALL[at].allowance(), now)),
             suspect: Cell::new(None),
+            answers: Cell::new(0),
+            credited: [Cell::new(0), Cell::new(0)],
             resets_came: Cell::new(false),
             last_stream: Cell::new(0),
             has_settings: Cell::new(false),
@@ -112,6 +118,7 @@ impl Policing {
         }
         let suspect = self.suspect.get()?;
         self.suspect.set(None);
+        self.credit(suspect);
         let overdrawn = self.budgets[suspect as usize].is_overdrawn(suspect.allowance(), Instant::now());
         overdrawn.then_some(suspect)
     }
@@ -138,10 +145,17 @@ impl Policing {
         }
     }
 
-    fn earn(&self) {
-        for what in [Abuse::WindowUpdates, Abuse::Pings] {
-            self.budgets[what as usize].earn(EARNED, what.allowance());
-        }
+    /// Adds what answers have earned since the last time.
+    fn credit(&self, what: Abuse) {
+        let credited = match what {
+            Abuse::WindowUpdates => &self.credited[0],
+            Abuse::Pings => &self.credited[1],
+            _ => return,
+        };
+        let answers = self.answers.get();
+        let new = answers.wrapping_sub(credited.replace(answers));
+        let earned = i32::try_from(new).unwrap_or(i32::MAX).saturating_mul(EARNED);
+        self.budgets[what as usize].earn(earned.min(what.allowance().burst), what.allowance());
     }
 
     fn too_many_pings(&self, open: usize, now: Instant) -> bool {

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::ahead::Ahead;
 use super::gather;
+use super::half_open::Latest;
 use super::meter::{FrameMeter, Scanner};
 
 /// A turn reads no more than this, so that one connection's burst does not keep the others waiting, and its calls take
@@ -21,6 +22,7 @@ pub(super) const FIRST: usize = 4;
 #[derive(Debug)]
 pub(super) struct Incoming {
     scanner: Scanner,
+    latest: Latest,
     /// The first bytes that came, and how many.
     first: ([u8; FIRST], usize),
     in_turn: usize,
@@ -39,7 +41,14 @@ pub(super) struct Came {
 
 impl Incoming {
     pub(super) fn new(scanner: Scanner) -> Incoming {
-        Incoming { scanner, first: ([0; FIRST], 0), in_turn: 0, ahead: Ahead::default(), starved: false }
+        Incoming {
+            scanner,
+            latest: Latest::new(),
+            first: ([0; FIRST], 0),
+            in_turn: 0,
+            ahead: Ahead::default(),
+            starved: false,
+        }
     }
 
     /// The first bytes that came, as far as they have.
@@ -47,9 +56,9 @@ impl Incoming {
         self.first
     }
 
-    /// The frame that has begun and not ended ([`Scanner::half_open`]), and whether the peer is what it waits for.
+    /// The frame that has begun and not ended ([`Latest::half_open`]), and whether the peer is what it waits for.
     pub(super) fn half_open(&self) -> Option<(u32, bool)> {
-        Some((self.scanner.half_open()?, self.starved))
+        Some((self.latest.half_open(&self.scanner)?, self.starved))
     }
 
     /// A turn of the connection has ended.
@@ -128,6 +137,7 @@ impl Incoming {
         self.in_turn += size;
         let kept = gather::with(|gather| {
             self.scanner.scan(bytes, |seen| {
+                self.latest.note(&seen);
                 gather.add(seen, size);
                 meter.received(seen.frame);
                 frames += 1;

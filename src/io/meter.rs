@@ -6,12 +6,7 @@ pub(super) const HEADER: usize = 9;
 /// Length of the client's connection preface (RFC 9113 3.4).
 const PREFACE: usize = 24;
 
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
 const GOAWAY: u8 = 0x7;
-const CONTINUATION: u8 = 0x9;
-
-const END_HEADERS: u8 = 0x4;
 
 /// Which side of the connection this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +77,6 @@ pub(super) struct Scanner {
     skip: usize,
     head: Head,
     filled: usize,
-    /// The frame whose payload is skipped may take its time: it is DATA, or the preface.
-    patient: bool,
-    /// A header block has begun, and its END_HEADERS has not come.
-    in_block: bool,
-    /// Frames that began, but for those that go on with a header block.
-    begun: u32,
 }
 
 impl Scanner {
@@ -100,13 +89,12 @@ impl Scanner {
     }
 
     fn after(skip: usize) -> Scanner {
-        Scanner { skip, head: [0; HEADER + 4], filled: 0, patient: true, in_block: false, begun: 0 }
+        Scanner { skip, head: [0; HEADER + 4], filled: 0 }
     }
 
-    /// The number of the frame, or of the header block, that has begun and not ended. DATA may take its time: it holds up
-    /// nobody but its own stream.
-    pub(super) fn half_open(&self) -> Option<u32> {
-        (self.in_block || self.skip > 0 && !self.patient).then_some(self.begun)
+    /// True within a payload, or the preface.
+    pub(super) fn is_in_payload(&self) -> bool {
+        self.skip > 0
     }
 
     /// True when the next byte begins a frame.
@@ -140,19 +128,7 @@ impl Scanner {
             let seen = Seen::new(head, at);
             self.skip = seen.length - (wanted(head) - HEADER);
             self.filled = 0;
-            self.note(&seen);
             tell(seen);
-        }
-    }
-
-    /// Follows header blocks from their HEADERS to their END_HEADERS (RFC 9113 4.3).
-    fn note(&mut self, seen: &Seen) {
-        self.patient = seen.kind == DATA;
-        if seen.kind == CONTINUATION || seen.kind == HEADERS {
-            self.in_block = seen.flags & END_HEADERS == 0;
-        }
-        if seen.kind != CONTINUATION {
-            self.begun = self.begun.wrapping_add(1);
         }
     }
 
@@ -255,26 +231,5 @@ mod tests {
             }
             assert_eq!(seen, expected, "in pieces of {piece}");
         }
-    }
-
-    #[test]
-    fn a_header_block_is_half_open_until_its_end() {
-        let (mut scanner, _) = Scanner::pair(Role::Server);
-        let mut scan = |bytes: &[u8]| {
-            scanner.scan(bytes, |_| {});
-            scanner.half_open()
-        };
-        assert_eq!(scan(b"PRI * HTTP/2.0\r\n\r\nSM\r\n"), None);
-        assert_eq!(scan(b"\r\n"), None);
-        assert_eq!(scan(&header(6, 0x4, 0, 0)), Some(1));
-        assert_eq!(scan(&[0; 6]), None);
-        assert_eq!(scan(&header(5, 0x0, 0, 1)), None);
-        assert_eq!(scan(&[0; 5]), None);
-        assert_eq!(scan(&header(1, 0x1, 0, 1)), Some(3));
-        assert_eq!(scan(&[0]), Some(3));
-        assert_eq!(scan(&header(0, 0x9, 0, 1)), Some(3));
-        assert_eq!(scan(&header(1, 0x9, 0x4, 1)), Some(3));
-        assert_eq!(scan(&[0]), None);
-        assert_eq!(scan(&header(0, 0x1, 0x4, 1)), None);
     }
 }
