@@ -1,5 +1,5 @@
 //! A gateway under everything at once for as long as one likes: a steady load, backends that die and hang, clients that read
-//! slowly, leave in the middle, or say half a word. No call of the steady load may fail, and neither memory nor
+//! slowly, leave in the middle, or say half a word, a reload every ten seconds. No call of the steady load may fail, and neither memory nor
 //! descriptors may grow.
 
 use std::fs;
@@ -77,6 +77,7 @@ async fn soak(time: Duration) -> Result<()> {
             while began.elapsed() < time {
                 fail(&mut failing, turn, folder.path()).await?;
                 turn += 1;
+                gateway.process.signal("HUP")?;
                 let sample = sample(&gateway)?;
                 println!("{:>5} s: {sample:?}", began.elapsed().as_secs());
                 samples.push(sample);
@@ -89,7 +90,9 @@ async fn soak(time: Duration) -> Result<()> {
     gateway.wait_metric("weir_calls_in_flight{cluster=\"orders\"}", |calls| calls == 0.0).await?;
     gateway.wait_metric("weir_downstream_connections{listener=\"grpc\"}", |open| open == 0.0).await?;
     println!("{} calls, none failed; the slowest took {:?}", paced.calls(), paced.slowest());
-    println!("at rest: {:?}", sample(&gateway)?);
+    let reloads = gateway.metric("weir_config_reloads_total{result=\"success\"}")?;
+    ensure!(reloads > 0.0, "nothing was reloaded");
+    println!("{reloads} reloads; at rest: {:?}", sample(&gateway)?);
     judge(&samples)
 }
 
