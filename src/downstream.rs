@@ -2,7 +2,7 @@
 
 mod greeting;
 mod policing;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod secure;
 mod socket;
 
