@@ -5,7 +5,7 @@ mod budget;
 mod greeting;
 mod half_open;
 mod policing;
-mod proxy_protocol;
+pub(crate) mod proxy_protocol;
 mod secure;
 mod socket;
 

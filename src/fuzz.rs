@@ -9,12 +9,14 @@ mod messages;
 mod metadata;
 #[cfg(test)]
 mod mutate;
+mod proxy_protocol;
 
 pub use connection::connection;
 pub use file::config;
 pub use frames::frames;
 pub use messages::messages;
 pub use metadata::metadata;
+pub use proxy_protocol::proxy_protocol;
 
 /// Bytes that are read as choices.
 struct Choices<'a>(&'a [u8]);

@@ -17,7 +17,7 @@ const LINE: usize = 107;
 
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoHeader {
+pub(crate) enum NoHeader {
     #[error("it does not begin with the PROXY protocol")]
     Missing,
     #[error("its header of the PROXY protocol is malformed")]
@@ -72,15 +72,17 @@ async fn line(socket: &mut TcpStream, first: &[u8]) -> Result<Vec<u8>, NoHeader>
 }
 
 /// `PROXY TCP4 192.0.2.1 192.0.2.2 56324 443`.
-fn version_1(line: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
+pub(crate) fn version_1(line: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
     let text = std::str::from_utf8(line).map_err(|_| NoHeader::Malformed)?;
     let words: Vec<&str> = text.split(' ').collect();
     match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => Ok(None),
         ["PROXY", family @ ("TCP4" | "TCP6"), source, _, port, _] => {
             let source: IpAddr = source.parse().map_err(|_| NoHeader::Malformed)?;
+            // A number for Rust may have a sign.
+            let is_number = port.bytes().all(|digit| digit.is_ascii_digit());
             let port = port.parse().map_err(|_| NoHeader::Malformed)?;
-            if source.is_ipv4() == (*family == "TCP4") {
+            if is_number && source.is_ipv4() == (*family == "TCP4") {
                 Ok(Some(SocketAddr::new(source, port)))
             } else {
                 Err(NoHeader::Malformed)
@@ -91,7 +93,7 @@ fn version_1(line: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
 }
 
 /// What stands behind the addresses is not looked at.
-fn version_2(command: u8, family: u8, addresses: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
+pub(crate) fn version_2(command: u8, family: u8, addresses: &[u8]) -> Result<Option<SocketAddr>, NoHeader> {
     match (command, family) {
         // LOCAL.
         (0x20, _) => Ok(None),
@@ -133,6 +135,7 @@ mod tests {
         for line in [
             "PROXY TCP4 2001:db8::1 2001:db8::2 1 2",
             "PROXY TCP4 192.0.2.1 192.0.2.2 65536 443",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 +5 443",
             "PROXY TCP4 192.0.2.1  192.0.2.2 1 443",
             "PROXY TCP4 192.0.2.1 192.0.2.2 1",
             "PROXY UDP4 192.0.2.1 192.0.2.2 1 2",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{config, connection, frames, messages, metadata};
+use super::{config, connection, frames, messages, metadata, proxy_protocol};
 use crate::chance;
 
 /// How long a target is run. More is libFuzzer's work.
@@ -108,6 +108,14 @@ fn any_pieces_make_the_same_messages() {
 fn any_metadata_is_read() {
     let seeds = ["/a.B/Get", "/", "", "99999999n", "1H", "no 50% of gr\u{f6}\u{df}e", "%E2%82%AC", "14", "/x/y/z/**"];
     run(metadata, &seeds.map(|seed| seed.as_bytes().to_vec()));
+}
+
+#[test]
+fn any_header_of_the_proxy_protocol_is_read() {
+    let addresses = [&[0x21, 0x11, 192, 0, 2, 1, 192, 0, 2, 2, 0xdc, 4, 1, 187][..], &[0x21, 0x21], &[7; 36]];
+    let lines = ["PROXY TCP4 192.0.2.1 192.0.2.2 56324 443", "PROXY TCP6 2001:db8::1 ::1 1 2", "PROXY UNKNOWN"];
+    let lines = lines.iter().map(|line| line.as_bytes().to_vec());
+    run(proxy_protocol, &lines.chain([addresses[0].to_vec(), addresses[1..].concat()]).collect::<Vec<_>>());
 }
 
 #[test]
