@@ -18,6 +18,7 @@ mod command;
 mod completions;
 mod demo;
 mod log;
+mod manager;
 mod run;
 mod schema;
 
@@ -68,6 +69,9 @@ pub struct RunArgs {
     /// the file says, else info.
     #[arg(long, value_name = "LEVEL", value_parser = config::log_filter)]
     pub log: Option<String>,
+    /// Where a new process takes over from this one, and this one from the process before: a Unix socket. Default: nowhere.
+    #[arg(long, value_name = "PATH")]
+    pub upgrade_socket: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

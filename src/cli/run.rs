@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::task::Poll;
 
@@ -9,12 +10,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::manager::{self, Manager};
 use super::{EXIT_CUT, EXIT_START, RunArgs, counted, log, print_notices};
 use crate::config::Plan;
 use crate::gateway::{Drained, Gateway, StartError};
+use crate::handover::{self, Kept, Offering, Predecessor, Sockets, Successor};
 
 /// Serves a plan until a signal, and drains.
-pub(super) fn run(plan: Plan, _args: RunArgs) -> ExitCode {
+pub(super) fn run(plan: Plan, args: RunArgs) -> ExitCode {
     log::start(plan.log_level.as_deref());
     print_notices(&plan);
     raise_file_limit();
@@ -23,7 +26,7 @@ pub(super) fn run(plan: Plan, _args: RunArgs) -> ExitCode {
         .enable_all()
         .build()
         .map_err(StartError::Worker)
-        .and_then(|runtime| runtime.block_on(serve(plan)));
+        .and_then(|runtime| runtime.block_on(serve(plan, args.upgrade_socket.as_deref())));
     match served {
         Ok(Drained { cut: 0 }) => ExitCode::SUCCESS,
         Ok(Drained { .. }) => ExitCode::from(EXIT_CUT),
@@ -46,17 +49,54 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve(plan: Plan) -> Result<Drained, StartError> {
+async fn serve(plan: Plan, upgrade_socket: Option<&Path>) -> Result<Drained, StartError> {
     // Before anything listens: a signal that comes at once must not find the default action.
     let mut stop = StopSignals::new().map_err(StartError::Worker)?;
-    let gateway = Gateway::start(plan).await?;
-    announce(&gateway);
-    stop.next().await;
+    let manager = Manager::new()?;
+    let (mut gateway, offering) = start(plan, upgrade_socket).await?;
+    manager.serves(&announce(&gateway), gateway.life());
+    let successor = tokio::select! {
+        () = stop.next() => None,
+        successor = successor(offering.as_ref(), gateway.sockets()) => Some(successor),
+    };
+    // From now on a new process binds its own sockets.
+    drop(offering);
+    manager.stops();
+    if let Some(successor) = successor {
+        tracing::info!("a new process has taken over");
+        gateway.relieve().await;
+        successor.go().await;
+    }
     Ok(gateway.drain(async move { stop.next().await }).await)
 }
 
-/// Says what listens where. Scripts and tests read these lines: they do not change.
-pub(super) fn announce(gateway: &Gateway) {
+/// Starts with the sockets that others hand over, and relieves the process before.
+async fn start(plan: Plan, upgrade_socket: Option<&Path>) -> Result<(Gateway, Option<Offering>), StartError> {
+    let mut sockets = Sockets::default();
+    handover::passed(&mut sockets, &manager::variable).map_err(StartError::ServiceManager)?;
+    let Some(path) = upgrade_socket else { return Ok((Gateway::start_with(plan, sockets).await?, None)) };
+    let problem = |error| StartError::TakeOver { path: path.display().to_string(), error };
+    sockets.are_kept = true;
+    let predecessor = Predecessor::find(path, &mut sockets).await.map_err(problem)?;
+    let offering = Offering::prepare(path).map_err(problem)?;
+    let gateway = Gateway::start_with(plan, sockets).await?;
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve().await;
+    }
+    offering.publish();
+    Ok((gateway, Some(offering)))
+}
+
+/// Waits for a process that takes over, for ever where none can.
+async fn successor(offering: Option<&Offering>, sockets: &[Kept]) -> Successor {
+    match offering {
+        Some(offering) => offering.successor(sockets).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says what listens where, and returns the last line. Scripts and tests read these lines: they do not change.
+pub(super) fn announce(gateway: &Gateway) -> String {
     for (name, address) in gateway.listeners() {
         eprintln!("listening: listener {name} on {address}");
     }
@@ -69,7 +109,9 @@ pub(super) fn announce(gateway: &Gateway) {
     let plan = gateway.plan();
     let routes = plan.listeners.iter().map(|listener| listener.routes.len()).sum();
     let (routes, clusters) = (counted(routes, "route"), counted(plan.clusters.len(), "cluster"));
-    eprintln!("ready: {routes}, {clusters}, {}", counted(gateway.workers(), "worker"));
+    let ready = format!("ready: {routes}, {clusters}, {}", counted(gateway.workers(), "worker"));
+    eprintln!("{ready}");
+    ready
 }
 
 /// SIGTERM and SIGINT.
