@@ -20,6 +20,7 @@ mod completions;
 mod demo;
 mod diff;
 mod log;
+mod manager;
 mod run;
 mod schema;
 mod watch;
@@ -78,6 +79,9 @@ pub struct RunArgs {
     /// Look at the file once a second, and reload it when it has changed. SIGHUP does so at any time.
     #[arg(long)]
     pub watch: bool,
+    /// Where a new process takes over from this one, and this one from the process before: a Unix socket. Default: nowhere.
+    #[arg(long, value_name = "PATH")]
+    pub upgrade_socket: Option<PathBuf>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
 use crate::config::plan::{self, Plan};
 use crate::drain::{self, Stages};
+use crate::handover::{Kept, Sockets};
 use crate::listener::{self, Admission};
 use crate::local::Parts;
 use crate::memory::Memory;
@@ -46,8 +47,16 @@ pub struct Gateway {
     numbers: usize,
     /// Discovery with its health checks, in the order of the file.
     keepers: Vec<Keeper>,
-    /// The admin listener, and the ends of listeners that went.
+    /// What the admin listener asks for, files that are followed, and the ends of listeners that went.
     control: JoinSet<()>,
+    /// The admin listener, and that of metrics alone.
+    pages: JoinSet<()>,
+    /// A process may take over from this one.
+    keeps_sockets: bool,
+    /// The sockets that it would need.
+    kept: Vec<Kept>,
+    /// Another process serves in the place of this one.
+    is_relieved: bool,
     access_log: Option<AccessLog>,
     listeners: Vec<(Arc<str>, SocketAddr)>,
     admin: Option<SocketAddr>,
@@ -75,6 +84,25 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// A socket of the service manager belongs to nobody: clients would wait at it for ever.
+    #[error("the service manager passed a socket on {address} (`{name}`) that no listener has")]
+    Untaken {
+        /// What the service manager calls it.
+        name: String,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// What the service manager passed makes no sense, or it cannot be told that the gateway serves.
+    #[error("{0}")]
+    ServiceManager(io::Error),
+    /// There is a process to take over from, and it cannot be done; or none could take over from this one.
+    #[error("no take-over at {path}: {error}")]
+    TakeOver {
+        /// The socket for it.
+        path: String,
+        /// What went wrong.
+        error: io::Error,
+    },
     /// A thread or a runtime could not be made.
     #[error("a worker cannot start: {0}")]
     Worker(io::Error),
@@ -98,10 +126,20 @@ impl Gateway {
     ///
     /// When a socket, a file or a thread cannot be had. Nothing is left running.
     pub async fn start(plan: Plan) -> Result<Gateway, StartError> {
+        Gateway::start_with(plan, Sockets::default()).await
+    }
+
+    /// The same, with sockets that are there already.
+    pub(crate) async fn start_with(plan: Plan, mut given: Sockets) -> Result<Gateway, StartError> {
         let plan = Arc::new(plan);
-        let sockets = bind_listeners(&plan)?;
+        let mut kept = Vec::new();
+        let mut bind = |what: &str, address| bind(what, address, &mut given, &mut kept);
+        let sockets = bind_listeners(&plan, &mut bind)?;
         let admin_socket = plan.admin.map(|address| bind("admin", address)).transpose()?;
         let metrics_socket = plan.metrics.map(|address| bind("metrics", address)).transpose()?;
+        if let Some((name, address)) = given.untaken() {
+            return Err(StartError::Untaken { name: name.to_owned(), address });
+        }
         let access_log = open_access_log(&plan)?;
 
         let workers = plan.workers.map_or_else(granted_cpus, std::num::NonZeroUsize::get);
@@ -141,9 +179,10 @@ impl Gateway {
         let admin = admin_socket.as_ref().map(|(_, address)| *address);
         let metrics = metrics_socket.as_ref().map(|(_, address)| *address);
         let mut control = JoinSet::new();
-        for (socket, pages) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
+        let mut pages = JoinSet::new();
+        for (socket, which) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
             if let Some((socket, _)) = socket {
-                control.spawn(admin::serve(socket, pages, state.clone()));
+                pages.spawn(admin::serve(socket, which, state.clone()));
             }
         }
         if let Some(memory) = &state.load().memory {
@@ -159,7 +198,21 @@ impl Gateway {
         let listening: Vec<Listening> = slots.into_iter().enumerate().zip(sockets).map(accept).collect();
         let listeners = listening.iter().map(|one| (one.slot.name.clone(), one.bound)).collect();
         let numbers = listening.len();
-        Ok(Gateway { state, listening, numbers, keepers, control, access_log, listeners, admin, metrics })
+        Ok(Gateway {
+            state,
+            listening,
+            numbers,
+            keepers,
+            control,
+            pages,
+            keeps_sockets: given.are_kept,
+            kept,
+            is_relieved: false,
+            access_log,
+            listeners,
+            admin,
+            metrics,
+        })
     }
 
     /// Listeners and the addresses that they bound, in the order of the file.
@@ -192,6 +245,27 @@ impl Gateway {
         self.state.load().workers.len()
     }
 
+    /// What a process needs that takes over from this one.
+    pub(crate) fn sockets(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    /// Another process serves at the same addresses: this one accepts nothing more, and answers for nothing.
+    pub(crate) async fn relieve(&mut self) {
+        self.is_relieved = true;
+        self.kept.clear();
+        for listening in self.listening.drain(..) {
+            listening.stop().await;
+        }
+        self.pages.shutdown().await;
+    }
+
+    /// Asks whether somebody is left to serve.
+    pub(crate) fn life(&self) -> impl Fn() -> bool + Send + 'static {
+        let workers = self.state.load().workers.clone();
+        move || workers.iter().any(Handle::is_alive)
+    }
+
     /// What runs.
     #[must_use]
     pub fn plan(&self) -> Arc<Plan> {
@@ -212,7 +286,9 @@ impl Gateway {
         let state = self.state.load_full();
         let shutdown = state.plan.shutdown.clone();
         // Who has known for a while that clients should not come need not be waited for again.
-        let delay = shutdown.delay.saturating_sub(state.drain.leave());
+        let known = state.drain.leave();
+        let delay = if self.is_relieved { Duration::ZERO } else { shutdown.delay.saturating_sub(known) };
+        self.kept.clear();
         let drain::Left { calls, connections, .. } = state.left();
         tracing::info!(calls, connections, timeout = ?shutdown.timeout, "drain begins");
         state.tell_workers(|| Command::Drain);
@@ -239,6 +315,7 @@ impl Gateway {
         stop(workers.clone(), self.access_log).await;
         self.keepers.clear();
         self.control.shutdown().await;
+        self.pages.shutdown().await;
         let untaken = workers.iter().map(|worker| worker.metrics.untaken_responses.get()).sum();
         let cut = cut.max(untaken);
         if cut == 0 {
@@ -250,15 +327,31 @@ impl Gateway {
     }
 }
 
-fn bind(what: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+/// A socket that listens, and its address: one that is given, or else a new one.
+fn bind(
+    what: &str,
+    address: SocketAddr,
+    given: &mut Sockets,
+    kept: &mut Vec<Kept>,
+) -> Result<(TcpListener, SocketAddr), StartError> {
     let error = |error| StartError::Bind { what: what.to_owned(), address, error };
-    let socket = listener::bind(address).map_err(error)?;
+    let socket = match given.take(what, address).map_err(error)? {
+        Some(socket) => socket,
+        None => listener::bind(address).map_err(error)?,
+    };
+    if given.are_kept {
+        let socket = socket.try_clone().map_err(error)?;
+        kept.push(Kept { what: what.to_owned(), address, socket });
+    }
     let bound = socket.local_addr().map_err(error)?;
-    Ok((socket, bound))
+    Ok((TcpListener::from_std(socket).map_err(error)?, bound))
 }
 
-fn bind_listeners(plan: &Plan) -> Result<Vec<TcpListener>, StartError> {
-    let bind = |listener: &plan::Listener| bind(&format!("listener {}", listener.name), listener.address);
+/// Binds one of the plan's sockets, by what errors call it.
+type Bind<'b> = dyn FnMut(&str, SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> + 'b;
+
+fn bind_listeners(plan: &Plan, bind: &mut Bind<'_>) -> Result<Vec<TcpListener>, StartError> {
+    let mut bind = |listener: &plan::Listener| bind(&format!("listener {}", listener.name), listener.address);
     plan.listeners.iter().map(|listener| bind(listener).map(|(socket, _)| socket)).collect()
 }
 

@@ -17,11 +17,13 @@ mod drain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod gateway;
+mod handover;
 mod io;
 mod listener;
 mod local;
 mod memory;
 mod metrics;
+mod notify;
 pub mod registry;
 mod route;
 mod status;

@@ -20,19 +20,19 @@ const BACKLOG: i32 = 4096;
 /// Without descriptors `accept` fails at once and for ever. Waiting lets calls end and costs no core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds a listening socket, on the current runtime.
+/// Binds a listening socket, for a runtime.
 ///
 /// # Errors
 ///
 /// When the address is taken, or not this machine's, or not permitted.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the connections of the process before.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Accepts for as long as there is a worker to serve what comes. `number` is the listener's among all of the process.

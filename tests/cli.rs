@@ -16,7 +16,7 @@ struct Outcome {
 fn weir(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
-    for name in ["WEIR_CONFIG", "WEIR_WORKERS", "WEIR_LOG"] {
+    for name in ["WEIR_CONFIG", "WEIR_WORKERS", "WEIR_LOG", "WEIR_UPGRADE_SOCKET"] {
         command.env_remove(name);
     }
     let output = command.envs(environment.iter().copied()).output().unwrap();

@@ -15,7 +15,7 @@ use weir_integration::process::Process;
 fn weir(arguments: &[&str]) -> Command {
     let mut command = Command::new(weir_binary().unwrap());
     command.args(arguments);
-    for variable in ["WEIR_CONFIG", "WEIR_WORKERS", "WEIR_LOG"] {
+    for variable in ["WEIR_CONFIG", "WEIR_WORKERS", "WEIR_LOG", "WEIR_UPGRADE_SOCKET"] {
         command.env_remove(variable);
     }
     command

@@ -9,7 +9,12 @@ use clap::{Command, CommandFactory, Error, FromArgMatches};
 use super::Cli;
 
 /// The variables that stand in for flags, by the names of the arguments.
-const VARIABLES: [(&str, &str); 3] = [("config", "WEIR_CONFIG"), ("workers", "WEIR_WORKERS"), ("log", "WEIR_LOG")];
+const VARIABLES: [(&str, &str); 4] = [
+    ("config", "WEIR_CONFIG"),
+    ("workers", "WEIR_WORKERS"),
+    ("log", "WEIR_LOG"),
+    ("upgrade_socket", "WEIR_UPGRADE_SOCKET"),
+];
 
 /// The arguments and variables of this process.
 pub(super) fn parse() -> Result<Cli, Error> {

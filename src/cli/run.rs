@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,10 +11,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::manager::{self, Manager};
 use super::watch::Watch;
 use super::{EXIT_CUT, EXIT_START, RunArgs, counted, log, print_notices};
 use crate::config::{self, Diagnostics, Plan};
 use crate::gateway::{Drained, Gateway, ReloadError, Reloaded, StartError};
+use crate::handover::{self, Kept, Offering, Predecessor, Sockets, Successor};
 use crate::registry::Registry;
 
 /// Where configurations come from.
@@ -73,12 +76,14 @@ async fn serve(plan: Plan, source: Arc<Source>, mut watch: Option<Watch>) -> Res
     // Before anything listens: a signal that comes at once must not find the default action.
     let mut stop = StopSignals::new().map_err(StartError::Worker)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(StartError::Worker)?;
-    let mut gateway = Gateway::start(plan).await?;
+    let manager = Manager::new()?;
+    let (mut gateway, offering) = start(plan, source.args.upgrade_socket.as_deref()).await?;
     let mut requests = gateway.reload_requests();
-    announce(&gateway);
-    loop {
+    manager.serves(&announce(&gateway), gateway.life());
+    let successor = loop {
         let request = tokio::select! {
-            () = stop.next() => break,
+            () = stop.next() => break None,
+            successor = successor(offering.as_ref(), gateway.sockets()) => break Some(successor),
             Some(()) = hang_up.recv() => None,
             Some(request) = requests.next() => Some(request),
             () = changed(watch.as_mut()) => None,
@@ -87,10 +92,33 @@ async fn serve(plan: Plan, source: Arc<Source>, mut watch: Option<Watch>) -> Res
         if let Some(request) = request {
             request.answer(&reloaded);
         }
+    };
+    // A SIGHUP that comes from now on finds nobody, and no default action either; and a new process binds its own sockets.
+    drop((requests, offering));
+    manager.stops();
+    if let Some(successor) = successor {
+        tracing::info!("a new process has taken over");
+        gateway.relieve().await;
+        successor.go().await;
     }
-    drop(requests);
-    // A SIGHUP that comes from now on finds nobody, and no default action either.
     Ok(gateway.drain(async move { stop.next().await }).await)
+}
+
+/// Starts with the sockets that others hand over, and relieves the process before.
+async fn start(plan: Plan, upgrade_socket: Option<&Path>) -> Result<(Gateway, Option<Offering>), StartError> {
+    let mut sockets = Sockets::default();
+    handover::passed(&mut sockets, &manager::variable).map_err(StartError::ServiceManager)?;
+    let Some(path) = upgrade_socket else { return Ok((Gateway::start_with(plan, sockets).await?, None)) };
+    let problem = |error| StartError::TakeOver { path: path.display().to_string(), error };
+    sockets.are_kept = true;
+    let predecessor = Predecessor::find(path, &mut sockets).await.map_err(problem)?;
+    let offering = Offering::prepare(path).map_err(problem)?;
+    let gateway = Gateway::start_with(plan, sockets).await?;
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve().await;
+    }
+    offering.publish();
+    Ok((gateway, Some(offering)))
 }
 
 /// Reads the file again. Calls, health checks and new connections do not wait for that.
@@ -110,6 +138,14 @@ async fn reload(gateway: &mut Gateway, source: &Arc<Source>) -> Result<Reloaded,
     reloaded
 }
 
+/// Waits for a process that takes over, for ever where none can.
+async fn successor(offering: Option<&Offering>, sockets: &[Kept]) -> Successor {
+    match offering {
+        Some(offering) => offering.successor(sockets).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn changed(watch: Option<&mut Watch>) {
     match watch {
         Some(watch) => watch.changed().await,
@@ -117,8 +153,8 @@ async fn changed(watch: Option<&mut Watch>) {
     }
 }
 
-/// Says what listens where. Scripts and tests read these lines: they do not change.
-pub(super) fn announce(gateway: &Gateway) {
+/// Says what listens where, and returns the last line. Scripts and tests read these lines: they do not change.
+pub(super) fn announce(gateway: &Gateway) -> String {
     for (name, address) in gateway.listeners() {
         eprintln!("listening: listener {name} on {address}");
     }
@@ -131,7 +167,9 @@ pub(super) fn announce(gateway: &Gateway) {
     let plan = gateway.plan();
     let routes = plan.listeners.iter().map(|listener| listener.routes.len()).sum();
     let (routes, clusters) = (counted(routes, "route"), counted(plan.clusters.len(), "cluster"));
-    eprintln!("ready: {routes}, {clusters}, {}", counted(gateway.workers(), "worker"));
+    let ready = format!("ready: {routes}, {clusters}, {}", counted(gateway.workers(), "worker"));
+    eprintln!("{ready}");
+    ready
 }
 
 /// SIGTERM and SIGINT.

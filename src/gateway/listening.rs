@@ -1,6 +1,7 @@
 //! The listening sockets, through all reloads.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
 use tokio::net::TcpListener;
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::StartError;
 use crate::config::plan;
+use crate::handover::{Kept, Sockets};
 use crate::listener::{self, Admission};
 use crate::metrics::Slot;
 use crate::worker::Handle;
@@ -61,6 +63,19 @@ impl Listening {
         Listening { number, slot, admission, address: plan.address, bound, socket: weak, acceptor }
     }
 
+    /// Its socket once more, for a process that takes over.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        let socket = self.socket.upgrade()?.as_fd().try_clone_to_owned();
+        let what = format!("listener {}", self.slot.name);
+        match socket {
+            Ok(socket) => Some(Kept { what, address: self.address, socket: socket.into() }),
+            Err(error) => {
+                tracing::error!(%error, what, "a socket cannot be handed over: a process that takes over has to bind it");
+                None
+            }
+        }
+    }
+
     /// Accepts no more. What has been accepted has been handed over when this returns.
     pub(super) async fn stop(mut self) {
         self.acceptor.abort();
@@ -97,7 +112,9 @@ pub(super) fn sources(listeners: &[plan::Listener], before: &[Listening]) -> Res
         if let Some(socket) = renamed.and_then(|one| one.socket.upgrade()) {
             return Ok(Source::Open(socket));
         }
-        super::bind(&format!("listener {}", plan.name), plan.address).map(|(socket, _)| Source::Open(Arc::new(socket)))
+        let what = format!("listener {}", plan.name);
+        let bound = super::bind(&what, plan.address, &mut Sockets::default(), &mut Vec::new());
+        bound.map(|(socket, _)| Source::Open(Arc::new(socket)))
     };
     listeners.iter().map(source).collect()
 }

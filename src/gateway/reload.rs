@@ -194,6 +194,11 @@ impl Gateway {
             });
             self.listening.extend(kept.or(new));
         }
+        if self.keeps_sockets {
+            // One that is kept for nobody would still take connections.
+            self.kept.retain(|kept| !kept.what.starts_with("listener "));
+            self.kept.extend(self.listening.iter().filter_map(Listening::kept));
+        }
         self.listeners = self.listening.iter().map(|one| (one.slot.name.clone(), one.bound)).collect();
     }
 
