@@ -113,7 +113,7 @@ pub(super) fn sources(listeners: &[plan::Listener], before: &[Listening]) -> Res
             return Ok(Source::Open(socket));
         }
         let what = format!("listener {}", plan.name);
-        let bound = super::bind(&what, plan.address, &mut Sockets::default(), &mut Vec::new());
+        let bound = super::start::bind(&what, plan.address, &mut Sockets::default(), &mut Vec::new());
         bound.map(|(socket, _)| Source::Open(Arc::new(socket)))
     };
     listeners.iter().map(source).collect()

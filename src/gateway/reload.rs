@@ -138,7 +138,7 @@ impl Gateway {
                     keeper
                 }
                 None => {
-                    let (keeper, is_ready) = super::keep(cluster, &state.places, &state.workers);
+                    let (keeper, is_ready) = super::start::keep(cluster, &state.places, &state.workers);
                     ready.push(is_ready);
                     keeper
                 }
@@ -171,7 +171,7 @@ impl Gateway {
                 }
                 Source::Open(socket) => {
                     self.numbers += 1;
-                    let slot = super::place_of(&plan.name, &state.places, &state.workers);
+                    let slot = super::start::place_of(&plan.name, &state.places, &state.workers);
                     opened.push((Some((self.numbers, slot, socket)), None));
                 }
             }
