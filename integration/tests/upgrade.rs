@@ -51,6 +51,14 @@ impl Site {
         Gateway::start_with(&self.setup().yaml(), &["--workers", "2", "--upgrade-socket", &self.path()]).unwrap()
     }
 
+    /// The same configuration with another listener like `grpc`.
+    fn with_listener(&self, name: &str) -> String {
+        let yaml = self.setup().yaml();
+        let (start, end) = (yaml.find("    - name: grpc").unwrap(), yaml.find("  clusters:").unwrap());
+        let another = yaml[start..end].replace("name: grpc\n", &format!("name: {name}\n"));
+        format!("{}{another}{}", &yaml[..end], &yaml[end..])
+    }
+
     /// A new process that need not come up.
     fn try_start(&self, yaml: &str) -> Process {
         let config: PathBuf = self.folder.path().join("new.yaml");
@@ -158,6 +166,26 @@ async fn a_new_process_that_cannot_start_leaves_the_old_one_serving() -> Result<
 
     let new = site.start();
     ensure!(old.process.wait()?.code() == Some(0));
+    expect_served(&new).await
+}
+
+/// What is handed over is what the old process listens on by then, not what it was started with.
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_that_a_reload_changed_are_handed_over_as_they_are() -> Result<()> {
+    let site = Site::new().await;
+    let path = site.path();
+    let arguments = ["--workers", "2", "--upgrade-socket", &path];
+    let mut old = Gateway::start_with(&site.with_listener("goes"), &arguments)?;
+    let goes = old.listener("goes")?;
+    let yaml = site.with_listener("comes");
+    old.reload_with(&yaml)?;
+    let comes = old.listener("comes")?;
+
+    let new = Gateway::start_with(&yaml, &arguments)?;
+    ensure!(old.process.wait()?.code() == Some(0), "{:?}", old.process.lines());
+    ensure!((address(&new), new.listener("comes")?) == (address(&old), comes));
+    ensure!(Channel::new(comes).call().await? == Outcome::Succeeded);
+    ensure!(std::net::TcpStream::connect(goes).is_err(), "the socket of a listener that went is still open");
     expect_served(&new).await
 }
 
