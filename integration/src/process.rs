@@ -13,6 +13,9 @@ use crate::bench::usage;
 /// How long any one event may take. Generous: it bounds a hang, it does not measure.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long the last lines of a process may take after its end.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 /// A running child process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
@@ -115,7 +118,7 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the end of the process, and of its output.
     ///
     /// # Errors
     ///
@@ -124,6 +127,7 @@ impl Process {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
+                self.output.wait_end();
                 return Ok(status);
             }
             if Instant::now() > end {
@@ -152,6 +156,12 @@ impl Drop for Process {
 }
 
 impl Output {
+    /// What a process has printed may be read a little after its end. Its children may go on printing: they are not waited for.
+    fn wait_end(&self) {
+        let is_open = |lines: &mut Lines| lines.open_pipes > 0;
+        drop(self.grew.wait_timeout_while(self.lock(), LAST_LINES, is_open));
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
