@@ -18,7 +18,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
@@ -28,6 +27,7 @@ use crate::gateway::ReloadError;
 use crate::listener::Admission;
 use crate::memory::Memory;
 use crate::metrics::Places;
+use crate::socket::ListeningSocket;
 use crate::worker::{Command, Handle};
 pub(crate) use config::ConfigStatus;
 pub use config::{ReloadRequest, ReloadRequests};
@@ -66,7 +66,7 @@ pub(crate) enum Pages {
 }
 
 /// Serves for as long as this is polled; its connections end with it.
-pub(crate) async fn serve(listener: TcpListener, pages: Pages, state: Arc<ArcSwap<State>>) {
+pub(crate) async fn serve(listener: Arc<ListeningSocket>, pages: Pages, state: Arc<ArcSwap<State>>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

@@ -3,7 +3,6 @@
 //! What was asked for goes to stdout, everything else to stderr. A flag beats the environment, which beats the file.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +12,7 @@ use clap_complete::Shell;
 
 use crate::config::{self, Diagnostics, Plan};
 use crate::registry::Registry;
+use crate::socket::Address;
 
 mod check;
 mod command;
@@ -92,9 +92,9 @@ struct DiffArgs {
     /// The one that is to run.
     #[arg(value_name = "NEW")]
     new: PathBuf,
-    /// The admin address of the gateway that runs OLD, such as 127.0.0.1:9901: says how many connections are concerned.
+    /// The admin address of the gateway that runs OLD, such as 127.0.0.1:9901 or unix:/path: says how many connections are concerned.
     #[arg(long, value_name = "ADDRESS")]
-    admin: Option<SocketAddr>,
+    admin: Option<Address>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -16,7 +16,6 @@ pub(crate) mod outlier;
 pub(crate) mod retries;
 pub(crate) mod slow_start;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::config::plan::{self, Labels};
 use crate::metrics::Slot;
+use crate::socket::Address;
 use breaker::Breaker;
 pub(crate) use endpoint::Endpoint;
 use health::CheckCounts;
@@ -67,7 +67,7 @@ pub(crate) struct Cluster {
 /// An address that discovery has found, with what the file says about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) weight: u32,
     pub(crate) priority: u32,
     pub(crate) labels: Arc<Labels>,

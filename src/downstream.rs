@@ -1,6 +1,7 @@
 //! The server side of HTTP/2: a connection from a client, and the streams that appear on it.
 
 mod abuse;
+mod authority;
 mod budget;
 mod greeting;
 mod half_open;
@@ -11,15 +12,14 @@ mod socket;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
+use weir_filter::Peer;
 
 use crate::call::{self, Client, Shared};
 use crate::chance;
@@ -27,6 +27,7 @@ use crate::config::plan;
 use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
 use crate::local::{Listener, Local};
+use crate::socket::Stream;
 
 pub(crate) use abuse::Abuse;
 use greeting::{Greeting, TO_HTTP1};
@@ -63,7 +64,7 @@ struct Connection {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: Stream, peer: Peer) {
     let metrics = local.metrics.clone();
     let index = listener.index;
     metrics.downstream_connections[index].add(1);
@@ -110,8 +111,8 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: TcpS
 async fn accept(
     local: Rc<Local>,
     listener: Rc<Listener>,
-    socket: TcpStream,
-    peer: SocketAddr,
+    socket: Stream,
+    peer: Peer,
     drain: &Listening,
 ) -> Result<Box<Connection>, End> {
     // What a connection is made with holds until its end, whatever a reload says.
@@ -369,7 +370,7 @@ mod tests {
 
     /// Answers every call, and panics over the first.
     async fn serve_after_a_panic(socket: DuplexStream) -> Rc<Shared> {
-        let shared = Rc::new(Shared::new(SocketAddr::from(([127, 0, 0, 1], 1)), None, None, Rc::default()));
+        let shared = Rc::new(Shared::new(Peer::Ip(([127, 0, 0, 1], 1).into()), None, None, Rc::default()));
         let handshake = h2::server::Builder::new().handshake::<_, Queued>(socket);
         let mut connection = handshake.await.expect("a client");
         let mut calls = 0;

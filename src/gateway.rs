@@ -8,8 +8,7 @@ mod start;
 mod tests;
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinSet;
@@ -19,7 +18,8 @@ use crate::admin::State;
 pub use crate::admin::{ReloadRequest, ReloadRequests};
 use crate::cluster::keeper::Keeper;
 use crate::config::plan::Plan;
-use crate::handover::Kept;
+use crate::handover::{Kept, Sockets};
+use crate::socket::{Address, ListeningSocket};
 use crate::worker::Handle;
 use listening::Listening;
 pub use reload::{ReloadError, Reloaded};
@@ -38,6 +38,10 @@ pub struct Gateway {
     control: JoinSet<()>,
     /// The admin listener, and that of metrics alone.
     pages: JoinSet<()>,
+    /// Their sockets.
+    page_sockets: Vec<Weak<ListeningSocket>>,
+    /// Sockets of the process before that this one has no use for.
+    unused: Sockets,
     /// A process may take over from this one.
     keeps_sockets: bool,
     /// The sockets that it would need.
@@ -45,9 +49,9 @@ pub struct Gateway {
     /// Another process serves in the place of this one.
     is_relieved: bool,
     access_log: Option<AccessLog>,
-    listeners: Vec<(Arc<str>, SocketAddr)>,
-    admin: Option<SocketAddr>,
-    metrics: Option<SocketAddr>,
+    listeners: Vec<(Arc<str>, Address)>,
+    admin: Option<Address>,
+    metrics: Option<Address>,
 }
 
 /// Why a gateway could not start.
@@ -59,7 +63,7 @@ pub enum StartError {
         /// Whose socket.
         what: String,
         /// The address in the configuration.
-        address: SocketAddr,
+        address: Address,
         /// What the kernel said.
         error: io::Error,
     },
@@ -77,7 +81,7 @@ pub enum StartError {
         /// What the service manager calls it.
         name: String,
         /// Where it listens.
-        address: SocketAddr,
+        address: Address,
     },
     /// What the service manager passed makes no sense, or it cannot be told that the gateway serves.
     #[error("{0}")]
@@ -106,32 +110,44 @@ pub struct Drained {
 impl Gateway {
     /// Listeners and the addresses that they bound, in the order of the file.
     #[must_use]
-    pub fn listeners(&self) -> &[(Arc<str>, SocketAddr)] {
+    pub fn listeners(&self) -> &[(Arc<str>, Address)] {
         &self.listeners
     }
 
     /// The address that a listener bound.
     #[must_use]
-    pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
-        self.listeners.iter().find(|(known, _)| &**known == name).map(|(_, address)| *address)
+    pub fn listener_address(&self, name: &str) -> Option<&Address> {
+        self.listeners.iter().find(|(known, _)| &**known == name).map(|(_, address)| address)
     }
 
     /// The address of the admin listener.
     #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin
+    pub fn admin_address(&self) -> Option<&Address> {
+        self.admin.as_ref()
     }
 
     /// The address where metrics alone are served.
     #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics
+    pub fn metrics_address(&self) -> Option<&Address> {
+        self.metrics.as_ref()
     }
 
     /// Worker threads.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.state.load().workers.len()
+    }
+
+    /// The process before serves no longer: the files of its sockets are this one's now.
+    pub(crate) fn inherit(&mut self) {
+        self.sockets_in_use().for_each(|socket| socket.set_keeper(true));
+        // Nobody listens at these any more.
+        std::mem::take(&mut self.unused).rest().for_each(|socket| socket.set_keeper(true));
+    }
+
+    fn sockets_in_use(&self) -> impl Iterator<Item = Arc<ListeningSocket>> {
+        let pages = self.page_sockets.iter().filter_map(Weak::upgrade);
+        self.listening.iter().filter_map(Listening::socket).chain(pages)
     }
 
     /// What a process needs that takes over from this one.

@@ -14,12 +14,12 @@ mod sockets;
 mod successor;
 
 use std::io;
-use std::net::SocketAddr;
 
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 
+use crate::socket::Address;
 pub(crate) use activation::passed;
 pub(crate) use predecessor::Predecessor;
 use sockets::Source;
@@ -51,7 +51,10 @@ struct Described {
     /// `listener NAME`, `admin` or `metrics`.
     what: String,
     /// The address in the configuration, whose port may be 0.
-    address: SocketAddr,
+    address: Address,
+    /// It is a Unix socket, whose file the process takes away that serves there last.
+    #[serde(default)]
+    has_file: bool,
 }
 
 /// Whoever takes the sockets gets every client's calls, and whoever gives them may be anybody: both must be of one user, or root.

@@ -26,9 +26,11 @@ mod metrics;
 mod notify;
 pub mod registry;
 mod route;
+mod socket;
 mod status;
 mod tls;
 mod upstream;
 mod worker;
 
 pub use cli::run;
+pub use socket::Address;

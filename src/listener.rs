@@ -1,45 +1,26 @@
-//! Binds, accepts, and hands each connection to the worker with the fewest open streams.
+//! Accepts, and hands each connection to the worker with the fewest open streams.
 
 mod admission;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use weir_filter::Peer;
 
+use crate::socket::{ListeningSocket, Stream};
 use crate::worker::Handle;
 
 pub(crate) use admission::{Admission, Place, Refused};
 
-/// Connections that the kernel may hold for us; it caps this at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
 /// Without descriptors `accept` fails at once and for ever. Waiting lets calls end and costs no core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Binds a listening socket, for a runtime.
-///
-/// # Errors
-///
-/// When the address is taken, or not this machine's, or not permitted.
-pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the connections of the process before.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
 
 /// Accepts for as long as there is a worker to serve what comes. `number` is the listener's among all of the process.
 pub(crate) async fn accept(
     number: usize,
     name: Arc<str>,
-    listener: Arc<TcpListener>,
+    listener: Arc<ListeningSocket>,
     admission: Arc<Admission>,
     workers: Arc<Vec<Handle>>,
 ) {
@@ -81,14 +62,13 @@ fn least_loaded(workers: &[Handle]) -> Option<&Handle> {
 }
 
 /// A line for each would be one more thing to flood.
-fn tell_refused(listener: &str, peer: SocketAddr, why: Refused, times: u64) {
+fn tell_refused(listener: &str, peer: Peer, why: Refused, times: u64) {
     if times.is_power_of_two() {
         tracing::warn!(listener, %peer, limit = why.name(), times, "a connection is refused");
     }
 }
 
-fn hand_over(number: usize, socket: TcpStream, peer: SocketAddr, place: Place, worker: &Handle) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    worker.serve(number, socket.into_std()?, peer, place);
+fn hand_over(number: usize, socket: Stream, peer: Peer, place: Place, worker: &Handle) -> io::Result<()> {
+    worker.serve(number, socket.into_accepted()?, peer, place);
     Ok(())
 }

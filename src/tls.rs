@@ -24,8 +24,8 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::ConnectionCommon;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use tokio::net::TcpStream;
 
+use crate::socket::Stream;
 pub(crate) use acceptor::{Acceptor, Clients, Offer, crls, suites};
 pub(crate) use certificate::Facts;
 pub(crate) use client::ClientIdentity;
@@ -62,7 +62,7 @@ fn said(error: &rustls::Error) -> String {
 
 /// Says that the connection ends here (RFC 8446 6.1), whatever ends it: without that a peer cannot tell the end from somebody
 /// who cuts it. What the kernel does not take now is not waited for.
-pub(crate) fn close<D>(socket: &TcpStream, session: &mut ConnectionCommon<D>) {
+pub(crate) fn close<D>(socket: &Stream, session: &mut ConnectionCommon<D>) {
     session.send_close_notify();
     let mut last = Vec::new();
     while session.wants_write() && session.write_tls(&mut last).is_ok_and(|written| written > 0) {}

@@ -1,23 +1,23 @@
 //! A worker: one thread, one single-thread runtime, one pool of connections to each backend.
 
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::{io, net, thread};
+use std::{io, thread};
 
-use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use weir_filter::Peer;
 
 use crate::access_log::Sender;
 use crate::downstream;
 use crate::listener::Place;
 use crate::local::{Local, Parts};
 use crate::metrics::WorkerMetrics;
+use crate::socket::{self, Stream};
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -41,8 +41,8 @@ pub(crate) enum Command {
 pub(crate) struct Accepted {
     /// The number of its listener.
     pub(crate) listener: usize,
-    pub(crate) socket: net::TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) socket: socket::Accepted,
+    pub(crate) peer: Peer,
     place: Place,
     count: Counted,
 }
@@ -101,7 +101,7 @@ impl Handle {
     }
 
     /// Hands a connection over.
-    pub(crate) fn serve(&self, listener: usize, socket: net::TcpStream, peer: SocketAddr, place: Place) {
+    pub(crate) fn serve(&self, listener: usize, socket: socket::Accepted, peer: Peer, place: Place) {
         // Counted here and not by the worker: the next connection may come before the worker has looked.
         self.connections.fetch_add(1, Ordering::Relaxed);
         let count = Counted(self.connections.clone());
@@ -163,7 +163,7 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
 
 fn serve(local: Rc<Local>, accepted: Accepted) {
     let Accepted { listener, socket, peer, place, count } = accepted;
-    let socket = match TcpStream::from_std(socket) {
+    let socket = match Stream::from_accepted(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
     };

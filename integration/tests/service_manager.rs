@@ -9,18 +9,26 @@ use anyhow::{Result, ensure};
 use weir_integration::gateway::{Gateway, weir_binary};
 use weir_integration::load::backend::{Backend, Options};
 use weir_integration::load::channel::{Channel, Outcome};
+use weir_integration::peers;
+use weir_integration::peers::client::{Client, METHOD};
 use weir_integration::peers::setup::Setup;
 use weir_integration::process::{PATIENCE, Process};
 use weir_integration::tools;
 
-/// Passes a listening socket for each name, and becomes the program. `/dev/null` is passed for what is called `null`.
+/// Passes a listening socket for each name, and becomes the program. `/dev/null` is passed for what is called `null`, and a Unix
+/// socket for a path.
 const MANAGER: &str = r#"
 import fcntl, os, socket, sys
 names = sys.argv[1].split(":")
 opened = []
 for name in names:
-    file = open("/dev/null") if name == "null" else socket.create_server(("127.0.0.1", 0))
-    if name != "null":
+    if name.startswith("/"):
+        file = socket.socket(socket.AF_UNIX)
+        file.bind(name)
+        file.listen()
+    else:
+        file = open("/dev/null") if name == "null" else socket.create_server(("127.0.0.1", 0))
+    if name != "null" and not name.startswith("/"):
         print("passed", name, "%s:%d" % file.getsockname(), flush=True)
     opened.append(fcntl.fcntl(file.fileno(), fcntl.F_DUPFD, 100))
 for at, descriptor in enumerate(opened):
@@ -42,6 +50,24 @@ async fn a_listener_takes_the_socket_of_its_name() -> Result<()> {
     ensure!(Channel::new(gateway.listener("grpc")?).call().await? == Outcome::Succeeded);
     gateway.process.signal("TERM")?;
     ensure!(gateway.process.wait()?.code() == Some(0));
+    Ok(())
+}
+
+/// Its file stays: the manager goes on listening.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unix_socket_is_taken_by_its_path_and_stays() -> Result<()> {
+    let backend = peers::backend::Backend::start().await?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("weir.sock");
+    let python = tools::python()?.display().to_string();
+    let yaml = Setup::to([backend.address]).at(&path).yaml();
+    let mut gateway = Gateway::start_by(&[&python, "-c", MANAGER, path.to_str().unwrap()], &yaml, &[])?;
+    let client = Client::at(&path).await?;
+    ensure!(client.call(METHOD, &[]).await?.status() == Some(0));
+    drop(client);
+    gateway.process.signal("TERM")?;
+    ensure!(gateway.process.wait()?.code() == Some(0));
+    ensure!(path.exists());
     Ok(())
 }
 

@@ -27,7 +27,7 @@ struct Backend {
 impl Backend {
     fn start(script: &str, arguments: &[&OsStr]) -> Result<Backend> {
         let mut command = Command::new(tools::python()?);
-        command.arg(tools::scripts().join("tls").join(script)).args(arguments);
+        command.arg(tools::scripts().join("echo").join(script)).args(arguments);
         Backend::run(script, &mut command)
     }
 
@@ -52,7 +52,7 @@ impl Backend {
     /// Node's HTTP/2.
     fn node(certificate: &Certificate) -> Result<Backend> {
         let mut command = tools::node()?;
-        command.arg(tools::scripts().join("tls/http2_server.js")).args([&certificate.cert, &certificate.key]);
+        command.arg(tools::scripts().join("echo/http2_server.js")).args([&certificate.cert, &certificate.key]);
         Backend::run("http2_server.js", &mut command)
     }
 

@@ -1,9 +1,8 @@
 //! What the access log tells of a call, and the line that it becomes.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use weir_filter::{Code, Ending};
+use weir_filter::{Code, Ending, Peer};
 
 use super::clock::Clock;
 use super::json;
@@ -15,7 +14,7 @@ pub(crate) struct Entry<'a> {
     /// When it began.
     pub(crate) time: SystemTime,
     pub(crate) listener: &'a str,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) method: &'a str,
     pub(crate) authority: Option<&'a str>,
     pub(crate) route: Option<&'a str>,
@@ -44,7 +43,7 @@ impl Entry<'_> {
         out.extend_from_slice(br#"","listener":"#);
         json::string(out, self.listener);
         out.extend_from_slice(br#","peer":"#);
-        json::address(out, self.peer);
+        json::peer(out, self.peer);
         out.extend_from_slice(br#","method":"#);
         json::string(out, self.method);
         out.extend_from_slice(br#","authority":"#);

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use weir_filter::Peer;
+
 /// The same byte in every place of a word.
 const fn repeated(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
@@ -101,11 +103,11 @@ pub(super) fn millis(out: &mut Vec<u8>, time: Duration) {
     out.extend_from_slice(&text[..text.len() - zeros]);
 }
 
-/// Appends an address with its port, as a string.
-pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
+/// Appends where a client is, as a string.
+pub(super) fn peer(out: &mut Vec<u8>, peer: Peer) {
     out.push(b'"');
-    match address {
-        SocketAddr::V4(address) => {
+    match peer {
+        Peer::Ip(SocketAddr::V4(address)) => {
             for (index, part) in address.ip().octets().into_iter().enumerate() {
                 if index > 0 {
                     out.push(b'.');
@@ -116,7 +118,7 @@ pub(super) fn address(out: &mut Vec<u8>, address: SocketAddr) {
             number(out, address.port().into());
         }
         // A vector takes all that is written.
-        SocketAddr::V6(address) => drop(write!(out, "{address}")),
+        peer => drop(write!(out, "{peer}")),
     }
     out.push(b'"');
 }

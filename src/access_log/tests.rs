@@ -1,11 +1,10 @@
 //! The way of lines from several workers to what takes them, well and badly.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, UNIX_EPOCH};
 
-use weir_filter::{Code, Ending};
+use weir_filter::{Code, Ending, Peer};
 
 use super::*;
 
@@ -57,7 +56,7 @@ fn entry(method: &str) -> Entry<'_> {
     Entry {
         time: UNIX_EPOCH,
         listener: "grpc",
-        peer: SocketAddr::from(([127, 0, 0, 1], 80)),
+        peer: Peer::Ip(([127, 0, 0, 1], 80).into()),
         method,
         authority: None,
         route: None,

@@ -1,13 +1,13 @@
 //! The client's side of one stream: what is sent to it, and whether it still listens.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use weir_filter::Peer;
 
 use crate::io::{Queue, Queued, Turns};
 use crate::tls::Session;
@@ -26,7 +26,7 @@ pub(crate) enum Left {
 /// What the calls of a connection share with its task.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// `None` in plaintext.
     tls: Option<Rc<Session>>,
     /// What backends are told of the client, where they are told anything of clients.
@@ -40,7 +40,7 @@ pub(crate) type Forwarded = (HeaderName, Option<HeaderValue>);
 
 impl Shared {
     pub(crate) fn new(
-        peer: SocketAddr,
+        peer: Peer,
         tls: Option<Rc<Session>>,
         identity: Option<Box<Forwarded>>,
         turns: Rc<Turns>,
@@ -72,8 +72,8 @@ impl Client {
         Client { shared, respond, stream: None, queue: Rc::default(), may_have_left, head_turn: 0 }
     }
 
-    /// The address that the client's connection came from.
-    pub(crate) fn peer(&self) -> SocketAddr {
+    /// Where the client's connection came from.
+    pub(crate) fn peer(&self) -> Peer {
         self.shared.peer
     }
 

@@ -21,7 +21,7 @@ const TRUSTED: [HeaderName; 7] = [
 ];
 
 /// Does with a request's forwarding headers as its listener says.
-pub(super) fn apply(rule: ForwardingHeaders, peer: IpAddr, headers: &mut HeaderMap) {
+pub(super) fn apply(rule: ForwardingHeaders, peer: Option<IpAddr>, headers: &mut HeaderMap) {
     if rule == ForwardingHeaders::Pass {
         return;
     }
@@ -29,7 +29,7 @@ pub(super) fn apply(rule: ForwardingHeaders, peer: IpAddr, headers: &mut HeaderM
         headers.remove(name);
     }
     if rule == ForwardingHeaders::Replace
-        && let Ok(value) = HeaderValue::try_from(peer.to_canonical().to_string())
+        && let Some(Ok(value)) = peer.map(|peer| HeaderValue::try_from(peer.to_canonical().to_string()))
     {
         headers.insert(FORWARDED_FOR, value);
     }
@@ -38,6 +38,14 @@ pub(super) fn apply(rule: ForwardingHeaders, peer: IpAddr, headers: &mut HeaderM
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_by_a_unix_socket_comes_for_nobody() {
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, HeaderValue::from_static("1.2.3.4"));
+        apply(ForwardingHeaders::Replace, None, &mut headers);
+        assert!(headers.is_empty());
+    }
 
     #[test]
     fn a_strangers_word_counts_only_where_it_may() {
@@ -52,7 +60,7 @@ mod tests {
             }
             headers.insert("x-forwarded-client-cert", HeaderValue::from_static("Subject=me"));
             headers.insert("x-other", HeaderValue::from_static("stays"));
-            apply(rule, "::ffff:192.0.2.1".parse().expect("an address"), &mut headers);
+            apply(rule, Some("::ffff:192.0.2.1".parse().expect("an address")), &mut headers);
             let found: Vec<_> =
                 headers.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().expect("text")).collect();
             assert_eq!(found, expected);

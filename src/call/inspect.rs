@@ -250,7 +250,7 @@ mod tests {
         Call {
             uri: "http://a/b.C/D".parse().expect("a URI"),
             metadata: http::HeaderMap::new(),
-            peer: ([127, 0, 0, 1], 40_000).into(),
+            peer: weir_filter::Peer::Ip(([127, 0, 0, 1], 40_000).into()),
             extensions: http::Extensions::new(),
         }
     }

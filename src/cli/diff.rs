@@ -1,13 +1,15 @@
 //! `weir diff`.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{DiffArgs, EXIT_CONFIG, EXIT_DIFFERS, counted, load, print};
 use crate::config::diff::{Change, Part, diff as changes_of};
 use crate::registry::Registry;
+use crate::socket::Address;
 
 /// How long a gateway may take to say how many connections it has.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,10 +20,10 @@ pub(super) fn diff(args: &DiffArgs, registry: &Registry) -> ExitCode {
         (Err(code), _) | (_, Err(code)) => return code,
     };
     let changes = changes_of(&old, &new);
-    let metrics = match args.admin.map(metrics).transpose() {
+    let metrics = match args.admin.as_ref().map(metrics).transpose() {
         Ok(metrics) => metrics,
         Err(error) => {
-            eprintln!("error: {}: {error}", args.admin.map(|address| address.to_string()).unwrap_or_default());
+            eprintln!("error: {}: {error}", args.admin.as_ref().map(Address::to_string).unwrap_or_default());
             return ExitCode::from(EXIT_CONFIG);
         }
     };
@@ -58,14 +60,28 @@ fn concerned(change: &Change, metrics: Option<&str>) -> String {
 }
 
 /// What the gateway with this admin address says at `/metrics`.
-fn metrics(address: SocketAddr) -> io::Result<String> {
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    write!(socket, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
+fn metrics(address: &Address) -> io::Result<String> {
+    let answer = match address {
+        Address::Ip(address) => {
+            let socket = TcpStream::connect_timeout(address, PATIENCE)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            ask(socket)?
+        }
+        Address::Unix(path) => {
+            let socket = UnixStream::connect(path)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            ask(socket)?
+        }
+    };
     match answer.starts_with("HTTP/1.1 200") {
         true => Ok(answer),
         false => Err(io::Error::other("that is no admin listener of Weir")),
     }
+}
+
+fn ask(mut socket: impl Read + Write) -> io::Result<String> {
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -113,9 +113,10 @@ async fn start(plan: Plan, upgrade_socket: Option<&Path>) -> Result<(Gateway, Op
     sockets.are_kept = true;
     let predecessor = Predecessor::find(path, &mut sockets).await.map_err(problem)?;
     let offering = Offering::prepare(path).map_err(problem)?;
-    let gateway = Gateway::start_with(plan, sockets).await?;
+    let mut gateway = Gateway::start_with(plan, sockets).await?;
     if let Some(predecessor) = predecessor {
         predecessor.relieve().await;
+        gateway.inherit();
     }
     offering.publish();
     Ok((gateway, Some(offering)))

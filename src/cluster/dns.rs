@@ -8,7 +8,7 @@ mod status;
 mod system;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::keeper::{Task, Tenure};
 use super::{Cluster, Found, health};
-use crate::config::plan::{Discovery, Dns, Endpoint};
+use crate::config::plan::{Discovery, Dns, Endpoint, Location};
 use asker::{Asker, Target};
 use schedule::Schedule;
 pub(crate) use status::{NameStatus, Status};
@@ -62,9 +62,9 @@ enum Answer {
 }
 
 /// Looks one name up, again and again. Each has a task of its own: one whose server is slow holds up no other.
-async fn follow(at: usize, endpoint: Endpoint, dns: Dns, tell: mpsc::Sender<(usize, Answer)>) {
+async fn follow(at: usize, location: Location, dns: Dns, tell: mpsc::Sender<(usize, Answer)>) {
     let mut schedule = Schedule::new(dns.clone());
-    let mut asker = Asker::new(endpoint, dns);
+    let mut asker = Asker::new(location, dns);
     loop {
         let mut look_up = pin!(asker.look_up());
         let found = match timeout(PATIENCE, &mut look_up).await {
@@ -137,7 +137,7 @@ impl Names {
             };
             self.names.push(name);
         }
-        cluster.dns.begin(self.names.iter().map(|name| name.endpoint.host.as_str().into()));
+        cluster.dns.begin(self.names.iter().map(|name| name.name().into()));
         self.cluster = cluster;
         self.check_anew();
     }
@@ -147,7 +147,7 @@ impl Names {
         self.next += 1;
         let mut name = Name::new(id, endpoint, dns, one_each);
         if !name.answered {
-            name._follower = Some(Task::spawn(follow(id, endpoint.clone(), dns.clone(), self.tell.clone())));
+            name._follower = Some(Task::spawn(follow(id, endpoint.location.clone(), dns.clone(), self.tell.clone())));
         }
         name
     }
@@ -199,7 +199,7 @@ impl Names {
                 }
             }
         }
-        addresses.sort_unstable_by_key(|found| found.address);
+        addresses.sort_unstable_by(|a, b| a.address.cmp(&b.address));
         addresses
     }
 }
@@ -216,8 +216,12 @@ impl Name {
 
     /// True when what is known of it is known of this endpoint, too.
     fn is_asked_for(&self, endpoint: &Endpoint, dns: &Dns, one_each: bool) -> bool {
-        let asked = |endpoint: &Endpoint| (endpoint.host.clone(), endpoint.port, endpoint.srv);
-        asked(&self.endpoint) == asked(endpoint) && (&self.dns, self.one_each) == (dns, one_each)
+        self.endpoint.location == endpoint.location && (&self.dns, self.one_each) == (dns, one_each)
+    }
+
+    /// What it is called in DNS.
+    fn name(&self) -> String {
+        self.endpoint.location.dns_name().map_or_else(|| self.endpoint.location.to_string(), str::to_owned)
     }
 
     fn take(&mut self, found: asker::Found, cluster: &str) {
@@ -225,15 +229,15 @@ impl Name {
         if self.one_each {
             self.targets = one_of(&self.targets, &before).into_iter().collect();
         }
-        let host = &self.endpoint.host;
+        let name = self.name();
         match found.trouble {
             Some(trouble) if self.targets.is_empty() && !before.is_empty() => {
-                tracing::warn!(%cluster, name = %host, error = %trouble, "DNS has nothing for a name; its endpoints go");
+                tracing::warn!(%cluster, %name, error = %trouble, "DNS has nothing for a name; its endpoints go");
                 self.failing = true;
             }
             Some(trouble) => self.fail(&trouble.to_string(), cluster),
             None if std::mem::take(&mut self.failing) => {
-                tracing::info!(%cluster, name = %host, "DNS look-up works again");
+                tracing::info!(%cluster, %name, "DNS look-up works again");
             }
             None => {}
         }
@@ -242,7 +246,7 @@ impl Name {
     /// Says that it begins to fail, once.
     fn fail(&mut self, error: &str, cluster: &str) {
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::warn!(%cluster, name = %self.endpoint.host, error, "DNS look-up failed; keeping the endpoints");
+            tracing::warn!(%cluster, name = %self.name(), error, "DNS look-up failed; keeping the endpoints");
         }
     }
 }
@@ -253,9 +257,10 @@ fn one_of(targets: &[Target], before: &[Target]) -> Option<Target> {
     if let Some(kept) = before.iter().find(|target| targets.contains(target)) {
         return Some(kept.clone());
     }
-    let (v6, v4): (Vec<&Target>, Vec<&Target>) = targets.iter().partition(|target| target.address.is_ipv6());
+    let is_v6 = |target: &&Target| target.address.ip().is_some_and(|address| address.is_ipv6());
+    let (v6, v4): (Vec<&Target>, Vec<&Target>) = targets.iter().partition(is_v6);
     let all = || v6.iter().chain(&v4).copied();
-    all().find(|target| has_route(target.address)).or_else(|| all().next()).cloned()
+    all().find(|target| target.address.ip().is_none_or(has_route)).or_else(|| all().next()).cloned()
 }
 
 /// Nothing is sent.
@@ -269,8 +274,7 @@ fn literal_addresses(endpoints: &[Endpoint]) -> Vec<Found> {
 }
 
 fn literal(endpoint: &Endpoint) -> Option<Target> {
-    let address = SocketAddr::new(endpoint.host.parse::<IpAddr>().ok()?, endpoint.port);
-    Some(Target { address, weight: None, priority: 0 })
+    Some(Target { address: endpoint.location.address()?, weight: None, priority: 0 })
 }
 
 /// The one place where a target becomes an endpoint. The priorities of SRV records go behind the file's own.
@@ -278,7 +282,7 @@ fn found(endpoint: &Endpoint, target: &Target) -> Found {
     let Endpoint { weight, priority, labels, name, server_name, .. } = endpoint.clone();
     let weight = target.weight.unwrap_or(weight);
     let priority = priority + u32::from(target.priority);
-    Found { address: target.address, weight, priority, labels, name, server_name }
+    Found { address: target.address.clone(), weight, priority, labels, name, server_name }
 }
 
 fn update(cluster: &Arc<Cluster>, addresses: &[Found], checks: &mut HashMap<usize, health::Checks>) {

@@ -1,6 +1,5 @@
 //! One address that serves a cluster.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,13 +12,14 @@ use super::breaker::Usage;
 use super::latency::Latency;
 use super::outlier::{Ejection, Tally};
 use crate::config::plan::Labels;
+use crate::socket::Address;
 
 /// One address that serves the cluster.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Unlike that of every other endpoint of this process, past ones included.
     pub(crate) id: usize,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// How metrics and logs name it.
     pub(crate) label: Arc<str>,
     pub(crate) weight: u32,
@@ -79,8 +79,8 @@ impl Endpoint {
         let Found { address, weight, priority, labels, name, server_name } = found;
         Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            address,
             label: address.to_string().into(),
+            address,
             weight,
             priority,
             labels,
@@ -112,7 +112,7 @@ impl Endpoint {
     /// The same as found.
     pub(super) fn found(&self) -> Found {
         Found {
-            address: self.address,
+            address: self.address.clone(),
             weight: self.weight,
             priority: self.priority,
             labels: self.labels.clone(),
@@ -125,7 +125,7 @@ impl Endpoint {
     /// and which of them DNS finds first is not worth a connection. Under TLS the certificates tell them apart.
     pub(crate) fn is(&self, found: &Found) -> bool {
         let Found { address, weight, priority, labels, name: _, server_name } = found;
-        (self.address, self.weight, self.priority) == (*address, *weight, *priority)
+        (&self.address, self.weight, self.priority) == (address, *weight, *priority)
             && self.labels == *labels
             && self.server_name == *server_name
     }

@@ -6,16 +6,24 @@ use super::{Cluster, Found};
 use crate::config::load_text;
 use crate::metrics::Slot;
 use crate::registry::Registry;
+use crate::socket::Address;
 
 impl Found {
     /// An address of which the file says nothing else.
-    pub(crate) fn at(address: SocketAddr) -> Found {
-        Found { address, weight: 1, priority: 0, labels: Default::default(), name: None, server_name: None }
+    pub(crate) fn at(address: impl Into<Address>) -> Found {
+        Found {
+            address: address.into(),
+            weight: 1,
+            priority: 0,
+            labels: Default::default(),
+            name: None,
+            server_name: None,
+        }
     }
 
     /// The local address with this port.
     pub(crate) fn on(port: u16) -> Found {
-        Found::at(([127, 0, 0, 1], port).into())
+        Found::at(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
 

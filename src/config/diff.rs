@@ -136,7 +136,7 @@ fn listener_change(before: Option<&Listener>, now: Option<&Listener>) -> Option<
     Some(match (before, now) {
         (Some(before), Some(now)) => {
             let keys = changed(&dump::own_keys(before), &dump::own_keys(now));
-            let drains = before.address != now.address;
+            let drains = before.binding.address != now.binding.address;
             let cost = if drains {
                 "drains: its new socket is bound first; connections to the old one get GOAWAY, and their calls have \
                  shutdown_config.timeout to end"

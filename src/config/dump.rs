@@ -12,13 +12,14 @@ mod tls;
 use serde_yaml::{Mapping, Value};
 
 use super::plan::{
-    Budget, CallPolicy, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, HedgingPolicy, Listener, NamedFilter,
-    Network, Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment,
-    UpstreamHttp2,
+    Binding, Budget, CallPolicy, CircuitBreakers, Cluster, Discovery, DownstreamHttp2, HedgingPolicy, Listener,
+    NamedFilter, Node, Plan, Rebalance, Rest, RetryBudget, RetryBuffer, RetryPolicy, RetryThrottling, Route, Segment,
+    Source, UpstreamHttp2,
 };
 use super::tree::{self, Style};
 use super::{duration, size};
 use crate::registry::PROXY;
+use crate::socket::Address;
 
 const HIDDEN: &str = "<hidden>";
 
@@ -94,8 +95,14 @@ fn bytes(value: impl Into<u64>) -> Option<Value> {
     some(size::show(value.into()))
 }
 
-fn socket(address: std::net::SocketAddr) -> Option<Value> {
-    let inner = map([("address", some(address.ip().to_string())), ("port", some(address.port()))]);
+fn socket(binding: &Binding) -> Option<Value> {
+    let inner = match &binding.address {
+        Address::Ip(address) => map([("address", some(address.ip().to_string())), ("port", some(address.port()))]),
+        Address::Unix(_) => {
+            let mode = binding.mode.and_then(|mode| some(format!("{mode:04o}")));
+            map([("address", some(binding.address.to_string())), ("mode", mode)])
+        }
+    };
     Some(map([("socket_address", Some(inner))]))
 }
 
@@ -133,7 +140,7 @@ fn root(plan: &Plan) -> Value {
         ("memory_limit", plan.memory_limit.and_then(bytes)),
         ("workers", plan.workers.and_then(|workers| some(workers.get()))),
         ("log", Some(map([("level", some(plan.log_level.as_deref().unwrap_or("info")))]))),
-        ("admin", plan.admin.map(|address| map([("address", socket(address))]))),
+        ("admin", plan.admin.as_ref().map(|binding| map([("address", socket(binding))]))),
         ("metric", plan.metrics.map(|at| map([("enable", some(true)), ("prometheus_port", some(at.port()))]))),
         ("access_log", plan.access_log.as_ref().map(|path| map([("path", some(path.display().to_string()))]))),
         ("static_resources", Some(resources)),
@@ -179,15 +186,15 @@ fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
     map([
         ("name", some(&*listener.name)),
         ("protocol_type", some("GRPC")),
-        ("address", socket(listener.address)),
+        ("address", socket(&listener.binding)),
         ("filter_chains", Some(map([("filters", Some(Value::Sequence(vec![manager])))]))),
         ("config", Some(config)),
         ("edge", some(listener.edge)),
     ])
 }
 
-fn proxy_protocol(from: &[Network]) -> Option<Value> {
-    let networks = list(from, |network| Value::from(network.to_string()));
+fn proxy_protocol(from: &[Source]) -> Option<Value> {
+    let networks = list(from, |source| Value::from(source.to_string()));
     Some(map([("from", networks)])).filter(|_| !from.is_empty())
 }
 

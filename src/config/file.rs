@@ -24,7 +24,7 @@ pub(crate) mod value;
 use balance::Locality;
 use cluster::Cluster;
 use listener::Listener;
-use value::{Duration, Size};
+use value::{Duration, FileMode, Size};
 
 /// A configuration of Weir. The keys are those of Pixiu, and some of Weir's own in the same style.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -81,21 +81,23 @@ pub(crate) struct Admin {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdminAddress {
-    /// IP address and port.
+    /// IP address and port, or the path of a Unix socket.
     #[schemars(required)]
     pub(crate) socket_address: Option<At<AdminSocketAddress>>,
 }
 
-/// IP address and port of the admin listener.
+/// IP address and port of the admin listener, or the path of a Unix socket.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdminSocketAddress {
-    /// The IP address.
+    /// The IP address; or `unix:` and the path of a Unix socket.
     #[schemars(extend("default" = "127.0.0.1"))]
     pub(crate) address: Option<At<String>>,
-    /// The port; 0 lets the kernel choose one.
-    #[schemars(required, range(max = 65535))]
+    /// The port; 0 lets the kernel choose one. Needed by all but Unix sockets.
+    #[schemars(range(max = 65535))]
     pub(crate) port: Option<At<u64>>,
+    /// What the file of a Unix socket permits. Default: the umask decides.
+    pub(crate) mode: Option<At<FileMode>>,
 }
 
 /// Where the access log goes.

@@ -5,6 +5,7 @@
 
 mod admission;
 mod balance;
+mod binding;
 mod breaker;
 mod dns;
 mod health;
@@ -23,11 +24,12 @@ use std::time::Duration;
 use weir_filter::Filter;
 
 pub use admission::{Admission, ForwardingHeaders};
-pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, SlowStart, SubsetFallback};
+pub use balance::{Balance, Consistent, Endpoint, HashOn, Labels, Location, SlowStart, SubsetFallback};
+pub use binding::Binding;
 pub use breaker::{Budget, CircuitBreakers};
 pub use dns::{Discovery, Dns, DnsResolver, LookupFamily};
 pub use health::{Codes, FailurePercentage, HealthCheck, OutlierDetection, Probe, SuccessRate};
-pub use network::{Network, NoNetwork};
+pub use network::{Network, NoNetwork, Source};
 pub use on_drain::{DrainPolicy, OnDrain};
 pub use rebalance::Rebalance;
 pub use retry::{
@@ -46,7 +48,7 @@ pub struct Plan {
     /// The log filter that the file asks for.
     pub log_level: Option<String>,
     /// Where the admin listener binds; `None` means there is none.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Binding>,
     /// Where `/metrics` alone is served (Pixiu's `metric.prometheus_port`).
     pub metrics: Option<SocketAddr>,
     /// Where the access log goes; `None` means there is none.
@@ -118,7 +120,7 @@ pub struct Listener {
     /// Its name in the file, in metrics and in logs.
     pub name: Arc<str>,
     /// Where it binds; port 0 lets the kernel choose.
-    pub address: SocketAddr,
+    pub binding: Binding,
     /// The largest single message from a client, in bytes; `None` is unlimited.
     pub max_receive_message_size: Option<usize>,
     /// The largest single message to a client, in bytes; `None` is unlimited.
@@ -136,7 +138,7 @@ pub struct Listener {
     /// TLS towards clients; `None` is plaintext.
     pub tls: Option<ListenerTls>,
     /// Sources whose connections begin with the PROXY protocol.
-    pub proxy_protocol: Vec<Network>,
+    pub proxy_protocol: Vec<Source>,
     /// HTTP/2 towards clients.
     pub http2: DownstreamHttp2,
     /// The routes, in the order of the file.

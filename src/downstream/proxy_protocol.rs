@@ -4,7 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+
+use crate::socket::Stream;
 
 /// How version 2 begins.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -32,7 +33,7 @@ pub(crate) enum NoHeader {
 /// # Errors
 ///
 /// When what has come is no header.
-pub(super) async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, NoHeader> {
+pub(super) async fn read(socket: &mut Stream) -> Result<Option<SocketAddr>, NoHeader> {
     // The shortest line of version 1 has three bytes more.
     let mut first = [0; SIGNATURE.len()];
     socket.read_exact(&mut first).await?;
@@ -50,7 +51,7 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, N
 }
 
 /// The line that begins so, without its end.
-async fn line(socket: &mut TcpStream, first: &[u8]) -> Result<Vec<u8>, NoHeader> {
+async fn line(socket: &mut Stream, first: &[u8]) -> Result<Vec<u8>, NoHeader> {
     let mut line = first.to_vec();
     while line.len() < LINE {
         // Looked at first: what stands behind the line is not the header's.

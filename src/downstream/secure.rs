@@ -2,12 +2,11 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
+use weir_filter::Peer;
 
 use super::GOODBYE;
 use super::proxy_protocol::{self, NoHeader};
@@ -17,6 +16,7 @@ use crate::config::plan::{self, ListenerTls};
 use crate::drain::Listening;
 use crate::local::{Local, Served};
 use crate::metrics::Cell;
+use crate::socket::Stream;
 use crate::tls::{Refusal, Session};
 
 /// The first byte of TLS (RFC 8446 5.1).
@@ -28,7 +28,7 @@ pub(super) struct Opened {
     /// `None` in plaintext.
     pub(super) session: Option<Session>,
     /// Where the client is, by the word of whoever passed its connection on where that counts.
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
 }
 
 /// Why there is none.
@@ -51,14 +51,14 @@ pub(super) enum Failed {
 pub(super) async fn open(
     local: &Local,
     listener: &Served,
-    socket: TcpStream,
-    peer: SocketAddr,
+    socket: Stream,
+    peer: Peer,
     drain: &Listening,
 ) -> Result<Opened, Failed> {
     let plan = &listener.plan;
-    let is_passed_on = plan.proxy_protocol.iter().any(|network| network.contains(peer.ip()));
+    let is_passed_on = plan.proxy_protocol.iter().any(|source| source.has(peer));
     if plan.tls.is_none() && !is_passed_on {
-        return Ok(Opened { socket: Socket::Plain(socket), session: None, peer });
+        return Ok(Opened { socket: Socket::plain(socket), session: None, peer });
     }
     let opened = in_time(plan, drain, begin(plan, socket, peer, is_passed_on)).await?;
     if let Some(session) = &opened.session {
@@ -96,29 +96,24 @@ async fn in_time(
     .await
 }
 
-async fn begin(
-    plan: &plan::Listener,
-    mut socket: TcpStream,
-    peer: SocketAddr,
-    is_passed_on: bool,
-) -> Result<Opened, Failed> {
+async fn begin(plan: &plan::Listener, mut socket: Stream, peer: Peer, is_passed_on: bool) -> Result<Opened, Failed> {
     let told = if is_passed_on { proxy_protocol::read(&mut socket).await? } else { None };
-    let peer = told.unwrap_or(peer);
-    let Some(tls) = &plan.tls else { return Ok(Opened { socket: Socket::Plain(socket), session: None, peer }) };
+    let peer = told.map_or(peer, Peer::Ip);
+    let Some(tls) = &plan.tls else { return Ok(Opened { socket: Socket::plain(socket), session: None, peer }) };
     let (socket, session) = shake(tls, socket).await.map_err(Failed::Tls)?;
     Ok(Opened { socket, session, peer })
 }
 
-async fn shake(tls: &ListenerTls, socket: TcpStream) -> Result<(Socket, Option<Session>), Refusal> {
+async fn shake(tls: &ListenerTls, socket: Stream) -> Result<(Socket, Option<Session>), Refusal> {
     if tls.allow_plaintext && is_plaintext(&socket).await.map_err(|error| Refusal::closed(&error))? {
-        return Ok((Socket::Plain(socket), None));
+        return Ok((Socket::plain(socket), None));
     }
     let (stream, session) = tls.acceptor.accept(socket).await?;
     Ok((Socket::tls(stream), Some(session)))
 }
 
 /// TLS begins with a record of a handshake, and HTTP/2 with a letter (RFC 8446 5.1, RFC 9113 3.4).
-async fn is_plaintext(socket: &TcpStream) -> io::Result<bool> {
+async fn is_plaintext(socket: &Stream) -> io::Result<bool> {
     let mut first = [0];
     match socket.peek(&mut first).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -136,7 +131,7 @@ pub(super) fn forwarded(listener: &Served, session: Option<&Session>) -> Option<
 
 /// Counts a connection that did not come about. The first of its kind has a line in the log, which says what is wrong; the
 /// metric says how often.
-pub(super) fn failed(local: &Local, listener: &Served, peer: SocketAddr, failed: &Failed) {
+pub(super) fn failed(local: &Local, listener: &Served, peer: Peer, failed: &Failed) {
     let (name, metrics) = (&listener.plan.name, &local.metrics);
     match failed {
         Failed::Tls(refusal) => {

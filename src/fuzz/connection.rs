@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::load_text;
 use crate::gateway::Gateway;
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// When it is not, or when a worker panics.
 pub fn connection(bytes: &[u8]) {
-    static RUNNING: OnceLock<SocketAddr> = OnceLock::new();
-    let address = *RUNNING.get_or_init(start);
+    static RUNNING: OnceLock<(SocketAddr, Mutex<(Gateway, Runtime)>)> = OnceLock::new();
+    let address = RUNNING.get_or_init(start).0;
     let Some((first, rest)) = bytes.split_first() else { return };
     let mut socket = connect(address);
     if first % 8 > 0 {
@@ -65,7 +65,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// A gateway that lives as long as the process.
-fn start() -> SocketAddr {
+fn start() -> (SocketAddr, Mutex<(Gateway, Runtime)>) {
     let yaml = "workers: 1
 static_resources:
   listeners:
@@ -81,7 +81,6 @@ static_resources:
     let plan = load_text(yaml, "fuzz.yaml", &Registry::builtin(), &|_| None).expect("a good configuration");
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let gateway = runtime.block_on(Gateway::start(plan)).expect("a port is free");
-    let address = gateway.listener_address("grpc").expect("its listener");
-    std::mem::forget((gateway, runtime));
-    address
+    let address = gateway.listener_address("grpc").and_then(crate::Address::ip).expect("its listener");
+    (address, Mutex::new((gateway, runtime)))
 }

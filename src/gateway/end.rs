@@ -23,6 +23,7 @@ impl Gateway {
     pub(crate) async fn relieve(&mut self) {
         self.is_relieved = true;
         self.kept.clear();
+        self.sockets_in_use().for_each(|socket| socket.set_keeper(false));
         for listening in self.listening.drain(..) {
             listening.stop().await;
         }

@@ -1,17 +1,15 @@
 //! The listening sockets, through all reloads.
 
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::StartError;
-use crate::config::plan;
+use crate::config::plan::{self, Binding};
 use crate::handover::{Kept, Sockets};
 use crate::listener::{self, Admission};
 use crate::metrics::Slot;
+use crate::socket::{Address, ListeningSocket};
 use crate::worker::Handle;
 
 /// A socket that listens, and who accepts from it. It closes with this.
@@ -22,10 +20,10 @@ pub(super) struct Listening {
     pub(super) slot: Arc<Slot>,
     pub(super) admission: Arc<Admission>,
     /// As the configuration has it.
-    address: SocketAddr,
-    pub(super) bound: SocketAddr,
+    binding: Binding,
+    pub(super) bound: Address,
     /// Only who accepts holds it open.
-    socket: Weak<TcpListener>,
+    socket: Weak<ListeningSocket>,
     acceptor: JoinHandle<()>,
 }
 
@@ -43,7 +41,7 @@ pub(super) enum Source {
     /// It has the one with this number.
     Kept(usize),
     /// It is new, or one of another name had the address.
-    Open(Arc<TcpListener>),
+    Open(Arc<ListeningSocket>),
 }
 
 impl Listening {
@@ -51,28 +49,45 @@ impl Listening {
     pub(super) fn start(
         place: Place,
         plan: &plan::Listener,
-        socket: Arc<TcpListener>,
+        socket: Arc<ListeningSocket>,
         workers: Arc<Vec<Handle>>,
     ) -> Listening {
         let Place { number, slot, admission } = place;
         // It was asked when the socket was bound.
-        let bound = socket.local_addr().unwrap_or(plan.address);
+        let bound = socket.address().unwrap_or_else(|_| plan.binding.address.clone());
         let weak = Arc::downgrade(&socket);
         let acceptor = listener::accept(number, slot.name.clone(), socket, admission.clone(), workers);
         let acceptor = tokio::spawn(acceptor);
-        Listening { number, slot, admission, address: plan.address, bound, socket: weak, acceptor }
+        Listening { number, slot, admission, binding: plan.binding.clone(), bound, socket: weak, acceptor }
     }
 
     /// Its socket once more, for a process that takes over.
     pub(super) fn kept(&self) -> Option<Kept> {
-        let socket = self.socket.upgrade()?.as_fd().try_clone_to_owned();
         let what = format!("listener {}", self.slot.name);
-        match socket {
-            Ok(socket) => Some(Kept { what, address: self.address, socket: socket.into() }),
-            Err(error) => {
-                tracing::error!(%error, what, "a socket cannot be handed over: a process that takes over has to bind it");
-                None
-            }
+        let kept = Kept::new(what, &self.binding.address, &*self.socket.upgrade()?);
+        kept.inspect_err(|error| {
+            let listener = &self.slot.name;
+            tracing::error!(%error, %listener, "a socket cannot be handed over: a process that takes over has to bind it");
+        })
+        .ok()
+    }
+
+    /// Its socket, while it accepts.
+    pub(super) fn socket(&self) -> Option<Arc<ListeningSocket>> {
+        self.socket.upgrade()
+    }
+
+    /// Goes on at the same address, whose file may now permit something else.
+    pub(super) fn go_on(&mut self, plan: &plan::Listener) {
+        self.admission.change(plan.admission.clone());
+        let before = std::mem::replace(&mut self.binding, plan.binding.clone());
+        let (Some(mode), Some(socket)) = (self.binding.mode.filter(|mode| before.mode != Some(*mode)), self.socket())
+        else {
+            return;
+        };
+        if let Err(error) = socket.set_mode(mode) {
+            let listener = &self.slot.name;
+            tracing::error!(%error, %listener, "the file of a Unix socket keeps its permissions");
         }
     }
 
@@ -101,19 +116,22 @@ impl Drop for Listening {
 ///
 /// When one cannot be bound. Nothing has changed then.
 pub(super) fn sources(listeners: &[plan::Listener], before: &[Listening]) -> Result<Vec<Source>, StartError> {
-    let same = |one: &Listening, plan: &plan::Listener| one.slot.name == plan.name && one.address == plan.address;
+    let same = |one: &Listening, plan: &plan::Listener| {
+        one.slot.name == plan.name && one.binding.address == plan.binding.address
+    };
     let source = |plan: &plan::Listener| {
         if let Some(kept) = before.iter().find(|one| same(one, plan)) {
             return Ok(Source::Kept(kept.number));
         }
         let free = |one: &&Listening| !listeners.iter().any(|plan| same(one, plan));
         // A port that the kernel chose for one is not what the other asks for.
-        let renamed = before.iter().filter(free).find(|one| one.address == plan.address && plan.address.port() != 0);
+        let address = &plan.binding.address;
+        let renamed = before.iter().filter(free).find(|one| one.binding.address == *address && !address.is_open());
         if let Some(socket) = renamed.and_then(|one| one.socket.upgrade()) {
             return Ok(Source::Open(socket));
         }
         let what = format!("listener {}", plan.name);
-        let bound = super::start::bind(&what, plan.address, &mut Sockets::default(), &mut Vec::new());
+        let bound = super::start::bind(&what, &plan.binding, &mut Sockets::default(), &mut Vec::new());
         bound.map(|(socket, _)| Source::Open(Arc::new(socket)))
     };
     listeners.iter().map(source).collect()

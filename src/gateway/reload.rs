@@ -13,6 +13,7 @@ use crate::admin::State;
 use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
 use crate::config::diff::{Change, diff};
+use crate::config::plan::Binding;
 use crate::config::{Diagnostics, Plan};
 use crate::drain::Stage;
 use crate::listener::Admission;
@@ -165,8 +166,8 @@ impl Gateway {
         for (plan, source) in plan.listeners.iter().zip(sources) {
             match source {
                 Source::Kept(number) => {
-                    let kept = before.iter().position(|one| one.number == number).map(|at| before.swap_remove(at));
-                    kept.iter().for_each(|kept| kept.admission.change(plan.admission.clone()));
+                    let mut kept = before.iter().position(|one| one.number == number).map(|at| before.swap_remove(at));
+                    kept.iter_mut().for_each(|kept| kept.go_on(plan));
                     opened.push((None, kept));
                 }
                 Source::Open(socket) => {
@@ -199,7 +200,7 @@ impl Gateway {
             self.kept.retain(|kept| !kept.what.starts_with("listener "));
             self.kept.extend(self.listening.iter().filter_map(Listening::kept));
         }
-        self.listeners = self.listening.iter().map(|one| (one.slot.name.clone(), one.bound)).collect();
+        self.listeners = self.listening.iter().map(|one| (one.slot.name.clone(), one.bound.clone())).collect();
     }
 
     /// The calls of a listener that goes may take as long as those of a process that ends.
@@ -244,7 +245,7 @@ fn fixed(before: &Plan, now: &Plan) -> Vec<String> {
     let of = |plan: &Plan| {
         [
             ("workers", plan.workers.map(|workers| workers.to_string())),
-            ("admin.address", plan.admin.map(|address| address.to_string())),
+            ("admin.address", plan.admin.as_ref().map(Binding::to_string)),
             ("metric.prometheus_port", plan.metrics.map(|address| address.port().to_string())),
             ("memory_limit", plan.memory_limit.map(|limit| limit.to_string())),
             ("access_log", plan.access_log.as_ref().map(|_| "set".to_owned())),

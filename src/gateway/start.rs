@@ -1,11 +1,9 @@
 //! From a plan to a gateway that serves.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -15,13 +13,14 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, ConfigStatus, State};
 use crate::cluster::Cluster;
 use crate::cluster::keeper::Keeper;
-use crate::config::plan::{self, Plan};
+use crate::config::plan::{self, Binding, Plan};
 use crate::drain::{self, Stages};
 use crate::handover::{Kept, Sockets};
-use crate::listener::{self, Admission};
+use crate::listener::Admission;
 use crate::local::Parts;
 use crate::memory::Memory;
 use crate::metrics::{Places, Slot};
+use crate::socket::{self, Address, ListeningSocket};
 use crate::tls;
 use crate::worker::Handle;
 
@@ -42,12 +41,12 @@ impl Gateway {
     pub(crate) async fn start_with(plan: Plan, mut given: Sockets) -> Result<Gateway, StartError> {
         let plan = Arc::new(plan);
         let mut kept = Vec::new();
-        let mut bind = |what: &str, address| bind(what, address, &mut given, &mut kept);
+        let mut bind = |what: &str, binding: &Binding| bind(what, binding, &mut given, &mut kept);
         let sockets = bind_listeners(&plan, &mut bind)?;
-        let admin_socket = plan.admin.map(|address| bind("admin", address)).transpose()?;
-        let metrics_socket = plan.metrics.map(|address| bind("metrics", address)).transpose()?;
+        let admin_socket = plan.admin.as_ref().map(|binding| bind("admin", binding)).transpose()?;
+        let metrics_socket = plan.metrics.map(|address| bind("metrics", &address.into())).transpose()?;
         if let Some((name, address)) = given.untaken() {
-            return Err(StartError::Untaken { name: name.to_owned(), address });
+            return Err(StartError::Untaken { name: name.to_owned(), address: address.clone() });
         }
         let access_log = open_access_log(&plan)?;
 
@@ -85,12 +84,14 @@ impl Gateway {
             config: Arc::new(ConfigStatus::new()),
         };
         let state = Arc::new(ArcSwap::from_pointee(state));
-        let admin = admin_socket.as_ref().map(|(_, address)| *address);
-        let metrics = metrics_socket.as_ref().map(|(_, address)| *address);
+        let admin = admin_socket.as_ref().map(|(_, address)| address.clone());
+        let metrics = metrics_socket.as_ref().map(|(_, address)| address.clone());
         let mut control = JoinSet::new();
-        let mut pages = JoinSet::new();
+        let (mut pages, mut page_sockets) = (JoinSet::new(), Vec::new());
         for (socket, which) in [(admin_socket, admin::Pages::All), (metrics_socket, admin::Pages::Metrics)] {
             if let Some((socket, _)) = socket {
+                let socket = Arc::new(socket);
+                page_sockets.push(Arc::downgrade(&socket));
                 pages.spawn(admin::serve(socket, which, state.clone()));
             }
         }
@@ -105,7 +106,7 @@ impl Gateway {
             Listening::start(place, plan, Arc::new(socket), handles.clone())
         };
         let listening: Vec<Listening> = slots.into_iter().enumerate().zip(sockets).map(accept).collect();
-        let listeners = listening.iter().map(|one| (one.slot.name.clone(), one.bound)).collect();
+        let listeners = listening.iter().map(|one| (one.slot.name.clone(), one.bound.clone())).collect();
         let numbers = listening.len();
         Ok(Gateway {
             state,
@@ -114,7 +115,9 @@ impl Gateway {
             keepers,
             control,
             pages,
+            page_sockets,
             keeps_sockets: given.are_kept,
+            unused: given,
             kept,
             is_relieved: false,
             access_log,
@@ -128,28 +131,28 @@ impl Gateway {
 /// A socket that listens, and its address: one that is given, or else a new one.
 pub(super) fn bind(
     what: &str,
-    address: SocketAddr,
+    binding: &Binding,
     given: &mut Sockets,
     kept: &mut Vec<Kept>,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let error = |error| StartError::Bind { what: what.to_owned(), address, error };
-    let socket = match given.take(what, address).map_err(error)? {
+) -> Result<(ListeningSocket, Address), StartError> {
+    let address = &binding.address;
+    let error = |error| StartError::Bind { what: what.to_owned(), address: address.clone(), error };
+    let socket = match given.take(what, address) {
         Some(socket) => socket,
-        None => listener::bind(address).map_err(error)?,
+        None => socket::bind(address, binding.mode).map_err(error)?,
     };
     if given.are_kept {
-        let socket = socket.try_clone().map_err(error)?;
-        kept.push(Kept { what: what.to_owned(), address, socket });
+        kept.push(Kept::new(what.to_owned(), address, &socket).map_err(error)?);
     }
-    let bound = socket.local_addr().map_err(error)?;
-    Ok((TcpListener::from_std(socket).map_err(error)?, bound))
+    let bound = socket.address().map_err(error)?;
+    Ok((socket, bound))
 }
 
 /// Binds one of the plan's sockets, by what errors call it.
-type Bind<'b> = dyn FnMut(&str, SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> + 'b;
+type Bind<'b> = dyn FnMut(&str, &Binding) -> Result<(ListeningSocket, Address), StartError> + 'b;
 
-fn bind_listeners(plan: &Plan, bind: &mut Bind<'_>) -> Result<Vec<TcpListener>, StartError> {
-    let mut bind = |listener: &plan::Listener| bind(&format!("listener {}", listener.name), listener.address);
+fn bind_listeners(plan: &Plan, bind: &mut Bind<'_>) -> Result<Vec<ListeningSocket>, StartError> {
+    let mut bind = |listener: &plan::Listener| bind(&format!("listener {}", listener.name), &listener.binding);
     plan.listeners.iter().map(|listener| bind(listener).map(|(socket, _)| socket)).collect()
 }
 

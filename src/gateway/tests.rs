@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -11,6 +12,7 @@ use super::*;
 use crate::config::load_text;
 use crate::listener::Admission;
 use crate::registry::Registry;
+use crate::socket::Accepted;
 
 fn plan() -> Plan {
     let anywhere = "{socket_address: {address: 127.0.0.1, port: 0}}";
@@ -96,7 +98,7 @@ async fn a_gateway_that_is_dropped_leaves_nothing_running() {
 #[tokio::test]
 async fn a_drain_that_is_forced_in_its_delay_closes_everything() {
     let gateway = Gateway::start(plan()).await.expect("a start");
-    let (listener, admin) = (gateway.listeners()[0].1, gateway.admin_address().expect("an admin listener"));
+    let (listener, admin) = (ip(&gateway.listeners()[0].1), ip(gateway.admin_address().expect("an admin listener")));
     let late = TcpStream::connect(listener).await.expect("a connection");
     let drained = gateway.drain(std::future::ready(())).await;
     assert_eq!(drained, Drained { cut: 0 });
@@ -110,7 +112,7 @@ async fn a_drain_that_is_forced_in_its_delay_closes_everything() {
 #[tokio::test]
 async fn no_connection_goes_to_a_worker_that_is_dead() {
     let gateway = Gateway::start(plan()).await.expect("a start");
-    let (address, workers) = (gateway.listeners()[0].1, gateway.state.load().workers.clone());
+    let (address, workers) = (ip(&gateway.listeners()[0].1), gateway.state.load().workers.clone());
     for (dead, worker) in workers.iter().enumerate() {
         kill(worker).await;
         for _ in 0..4 {
@@ -129,14 +131,18 @@ async fn no_connection_goes_to_a_worker_that_is_dead() {
     assert!(TcpStream::connect(address).await.is_err(), "the listener is still open");
 }
 
+fn ip(address: &Address) -> SocketAddr {
+    address.ip().expect("a port")
+}
+
 /// A connection of a listener that does not exist is a bug that nobody catches.
 async fn kill(worker: &Handle) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let socket = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
     let peer = socket.peer_addr().expect("its peer");
     socket.set_nonblocking(true).expect("a socket");
-    let place = Arc::new(Admission::new(Default::default(), None)).admit(peer.ip()).expect("a place");
-    worker.serve(99, socket, peer, place);
+    let place = Arc::new(Admission::new(Default::default(), None)).admit(Some(peer.ip())).expect("a place");
+    worker.serve(99, Accepted::Tcp(socket), peer.into(), place);
     while worker.is_alive() {
         sleep(DRAIN_LOOK).await;
     }

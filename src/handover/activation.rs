@@ -1,8 +1,10 @@
 //! Sockets from a service manager: `LISTEN_FDS`, `LISTEN_PID` and `LISTEN_FDNAMES` (sd_listen_fds(3)).
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use super::{Sockets, Source};
+use crate::socket::ListeningSocket;
 
 /// The first descriptor that is passed.
 const FIRST: i32 = 3;
@@ -12,7 +14,7 @@ const FIRST: i32 = 3;
 ///
 /// # Errors
 ///
-/// When the variables make no sense, or a descriptor is no listening TCP socket.
+/// When the variables make no sense, or a descriptor is no listening socket of TCP or Unix.
 pub(crate) fn passed(sockets: &mut Sockets, variable: &dyn Fn(&str) -> Option<String>) -> io::Result<()> {
     let is_ours = variable("LISTEN_PID").is_some_and(|pid| pid == std::process::id().to_string());
     let Some(count) = variable("LISTEN_FDS").filter(|_| is_ours) else { return Ok(()) };
@@ -28,7 +30,8 @@ pub(crate) fn passed(sockets: &mut Sockets, variable: &dyn Fn(&str) -> Option<St
             io::Error::new(error.kind(), format!("{what}, which cannot be used: {error}"))
         };
         let socket = listening(descriptor).map_err(problem)?;
-        let address = socket.local_addr().map_err(problem)?;
+        let socket = ListeningSocket::inherited(socket, false).map_err(problem)?;
+        let address = socket.address().map_err(problem)?;
         sockets.add(Source::ServiceManager, name.to_owned(), address, socket);
     }
     Ok(())
@@ -39,7 +42,7 @@ pub(crate) fn passed(sockets: &mut Sockets, variable: &dyn Fn(&str) -> Option<St
 /// Code without `unsafe` cannot own a descriptor that it has only the number of. It can have the kernel make another one of it:
 /// the first stays open, as it does in the service manager itself.
 #[cfg(target_os = "linux")]
-fn listening(descriptor: i32) -> io::Result<std::net::TcpListener> {
+fn listening(descriptor: i32) -> io::Result<OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
     let own = pidfd_open(getpid(), PidfdFlags::empty())?;
@@ -47,11 +50,11 @@ fn listening(descriptor: i32) -> io::Result<std::net::TcpListener> {
     if !rustix::net::sockopt::socket_acceptconn(&socket)? {
         return Err(io::Error::other("it does not listen"));
     }
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn listening(_: i32) -> io::Result<std::net::TcpListener> {
+fn listening(_: i32) -> io::Result<OwnedFd> {
     Err(io::Error::other("sockets are taken from a service manager on Linux alone"))
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{GO, LONGEST_OFFER, Offer, READY, Sockets, Source, VERSION, check_peer};
+use crate::socket::ListeningSocket;
 
 /// A process that serves answers at once. One that does not hangs, and is not taken over from.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -54,7 +54,8 @@ impl Predecessor {
             return Err(io::Error::other("it did not send what it described"));
         }
         for (described, descriptor) in offer.sockets.into_iter().zip(descriptors) {
-            sockets.add(Source::Predecessor, described.what, described.address, TcpListener::from(descriptor));
+            let socket = ListeningSocket::inherited(descriptor, described.has_file)?;
+            sockets.add(Source::Predecessor, described.what, described.address, socket);
         }
         Ok(Some(Predecessor { stream, pid: offer.pid }))
     }

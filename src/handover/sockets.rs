@@ -1,7 +1,9 @@
 //! Listening sockets that wait for their listener.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::socket::{Address, ListeningSocket};
 
 /// Sockets that are there before the gateway starts. A listener that finds its own among them binds none.
 #[derive(Debug, Default)]
@@ -14,8 +16,8 @@ pub(crate) struct Sockets {
 #[derive(Debug)]
 struct Given {
     name: String,
-    address: SocketAddr,
-    socket: TcpListener,
+    address: Address,
+    socket: ListeningSocket,
     source: Source,
 }
 
@@ -33,42 +35,55 @@ pub(crate) enum Source {
 pub(crate) struct Kept {
     pub(crate) what: String,
     /// The address in the configuration.
-    pub(crate) address: SocketAddr,
-    pub(crate) socket: TcpListener,
+    pub(crate) address: Address,
+    pub(crate) socket: OwnedFd,
+    /// The file of a Unix socket goes with whoever serves at it.
+    pub(crate) has_file: bool,
+}
+
+impl Kept {
+    /// A socket once more. `address` is the one that it was bound for.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors left.
+    pub(crate) fn new(what: String, address: &Address, socket: &ListeningSocket) -> io::Result<Kept> {
+        let has_file = socket.has_file();
+        Ok(Kept { what, address: address.clone(), socket: socket.as_fd().try_clone_to_owned()?, has_file })
+    }
 }
 
 impl Sockets {
     /// Adds a socket. `address` is the one that it was bound for.
-    pub(crate) fn add(&mut self, source: Source, name: String, address: SocketAddr, socket: TcpListener) {
+    pub(crate) fn add(&mut self, source: Source, name: String, address: Address, socket: ListeningSocket) {
         self.given.push(Given { name, address, socket, source });
     }
 
     /// The socket of `what`, as errors call it (`listener NAME`, `admin`), which the file has at this address.
-    ///
-    /// # Errors
-    ///
-    /// When its socket cannot be used.
-    pub(crate) fn take(&mut self, what: &str, address: SocketAddr) -> io::Result<Option<TcpListener>> {
+    pub(crate) fn take(&mut self, what: &str, address: &Address) -> Option<ListeningSocket> {
         let at = self.given.iter().position(|given| given.is_named(what, address));
-        let at = at.or_else(|| self.given.iter().position(|given| address.port() != 0 && given.address == address));
-        let Some(given) = at.map(|at| self.given.remove(at)) else { return Ok(None) };
-        given.socket.set_nonblocking(true)?;
-        Ok(Some(given.socket))
+        let at = at.or_else(|| self.given.iter().position(|given| !address.is_open() && given.address == *address));
+        at.map(|at| self.given.remove(at).socket)
+    }
+
+    /// Those that nobody has taken.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = &ListeningSocket> {
+        self.given.iter().map(|given| &given.socket)
     }
 
     /// A socket of the service manager that nobody has taken: clients would wait at it for ever.
-    pub(crate) fn untaken(&self) -> Option<(&str, SocketAddr)> {
+    pub(crate) fn untaken(&self) -> Option<(&str, &Address)> {
         let untaken = self.given.iter().find(|given| given.source == Source::ServiceManager);
-        untaken.map(|given| (&*given.name, given.address))
+        untaken.map(|given| (&*given.name, &given.address))
     }
 }
 
 impl Given {
     /// A service manager knows names and not what the file says.
-    fn is_named(&self, what: &str, address: SocketAddr) -> bool {
+    fn is_named(&self, what: &str, address: &Address) -> bool {
         match self.source {
             Source::ServiceManager => self.name == what.strip_prefix("listener ").unwrap_or(what),
-            Source::Predecessor => self.name == what && self.address == address,
+            Source::Predecessor => self.name == what && self.address == *address,
         }
     }
 }
@@ -76,40 +91,43 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::socket::bind;
 
-    fn sockets(source: Source, names: &[&str]) -> (Sockets, Vec<SocketAddr>) {
+    fn sockets(source: Source, names: &[&str]) -> (Sockets, Vec<Address>) {
         let (mut sockets, mut addresses) = (Sockets::default(), Vec::new());
         for name in names {
-            let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let address = socket.local_addr().expect("its address");
-            sockets.add(source, (*name).to_owned(), address, socket);
+            let socket = bind(&elsewhere(0), None).expect("a port");
+            let address = socket.address().expect("its address");
+            sockets.add(source, (*name).to_owned(), address.clone(), socket);
             addresses.push(address);
         }
         (sockets, addresses)
     }
 
-    fn taken(sockets: &mut Sockets, what: &str, address: SocketAddr) -> Option<SocketAddr> {
-        sockets.take(what, address).expect("a socket").map(|socket| socket.local_addr().expect("its address"))
+    fn elsewhere(port: u16) -> Address {
+        format!("127.0.0.1:{port}").parse().expect("an address")
     }
 
-    #[test]
-    fn a_service_managers_sockets_go_by_name_and_else_by_address() {
+    fn taken(sockets: &mut Sockets, what: &str, address: &Address) -> Option<Address> {
+        sockets.take(what, address).map(|socket| socket.address().expect("its address"))
+    }
+
+    #[tokio::test]
+    async fn a_service_managers_sockets_go_by_name_and_else_by_address() {
         let (mut sockets, at) = sockets(Source::ServiceManager, &["in", "weir.socket", "weir.socket"]);
-        let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(taken(&mut sockets, "listener in", elsewhere), Some(at[0]));
-        assert_eq!(taken(&mut sockets, "listener out", elsewhere), None);
-        assert_eq!(taken(&mut sockets, "admin", at[2]), Some(at[2]));
-        assert_eq!(sockets.untaken(), Some(("weir.socket", at[1])));
-        assert_eq!(taken(&mut sockets, "listener out", at[1]), Some(at[1]));
+        assert_eq!(taken(&mut sockets, "listener in", &elsewhere(1)), Some(at[0].clone()));
+        assert_eq!(taken(&mut sockets, "listener out", &elsewhere(1)), None);
+        assert_eq!(taken(&mut sockets, "admin", &at[2]), Some(at[2].clone()));
+        assert_eq!(sockets.untaken(), Some(("weir.socket", &at[1])));
+        assert_eq!(taken(&mut sockets, "listener out", &at[1]), Some(at[1].clone()));
         assert_eq!(sockets.untaken(), None);
     }
 
-    #[test]
-    fn a_predecessors_sockets_go_by_the_address_in_the_file() {
+    #[tokio::test]
+    async fn a_predecessors_sockets_go_by_the_address_in_the_file() {
         let (mut sockets, at) = sockets(Source::Predecessor, &["listener in", "listener out"]);
-        let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(taken(&mut sockets, "listener in", elsewhere), None, "it has moved");
-        assert_eq!(taken(&mut sockets, "listener new", at[0]), Some(at[0]), "it has another name");
+        assert_eq!(taken(&mut sockets, "listener in", &elsewhere(1)), None, "it has moved");
+        assert_eq!(taken(&mut sockets, "listener new", &at[0]), Some(at[0].clone()), "it has another name");
         assert_eq!(sockets.untaken(), None, "a listener that is gone is closed");
     }
 }

@@ -99,7 +99,8 @@ impl Successor {
 async fn offer(mut stream: UnixStream, kept: &[Kept]) -> io::Result<Successor> {
     check_peer(&stream)?;
     tracing::info!("a new process prepares to take over");
-    let described = |kept: &Kept| Described { what: kept.what.clone(), address: kept.address };
+    let described =
+        |kept: &Kept| Described { what: kept.what.clone(), address: kept.address.clone(), has_file: kept.has_file };
     let sockets = kept.iter().map(described).collect();
     let mut line = serde_json::to_vec(&Offer { version: VERSION, pid: std::process::id(), sockets })?;
     line.push(b'\n');

@@ -67,12 +67,12 @@ impl Admission {
         self.limits.store(Arc::new(limits));
     }
 
-    /// A place for a connection from this address.
+    /// A place for a connection from this address; one by a Unix socket has none, and is not counted by it.
     ///
     /// # Errors
     ///
     /// When there is none. It has been counted; the second value is how often that happened.
-    pub(crate) fn admit(self: &Arc<Admission>, address: IpAddr) -> Result<Place, (Refused, u64)> {
+    pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Place, (Refused, u64)> {
         if self.memory.as_ref().is_some_and(|memory| memory.is_short()) {
             return Err(self.refuse(Refused::Memory));
         }
@@ -81,7 +81,7 @@ impl Admission {
         if limits.max_connections.is_some_and(|most| self.open.load(Ordering::Relaxed) >= most) {
             return Err(self.refuse(Refused::Connections));
         }
-        let source = limits.max_connections_per_source.map(|most| (source(address), most));
+        let source = limits.max_connections_per_source.and_then(|most| Some((source(address?), most)));
         if let Some((source, most)) = source {
             let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             let open = sources.entry(source).or_default();
@@ -138,8 +138,8 @@ mod tests {
         Arc::new(Admission::new(limits, None))
     }
 
-    fn from(address: &str) -> IpAddr {
-        address.parse().expect("an address")
+    fn from(address: &str) -> Option<IpAddr> {
+        Some(address.parse().expect("an address"))
     }
 
     #[test]
@@ -167,6 +167,8 @@ mod tests {
             drop(held);
             drop(admission.admit(from(neighbour)).expect("a place"));
         }
+        let unix = [admission.admit(None).expect("a place"), admission.admit(None).expect("one more")];
         assert!(admission.sources.lock().expect("no panic").is_empty());
+        drop(unix);
     }
 }

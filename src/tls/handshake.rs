@@ -7,13 +7,13 @@ use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, ServerConnection};
 use rustls::{HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::acceptor::{Acceptor, Current};
 use super::{ALPN_H2, ClientIdentity, Refusal};
+use crate::socket::Stream;
 
 /// The alert `no_application_protocol`, fatal, in a record of its own (RFC 8446 6, RFC 7301 3.2). Nothing is encrypted yet
 /// when a client has said no more than its hello.
@@ -39,7 +39,7 @@ impl Acceptor {
     /// # Errors
     ///
     /// When there is no TLS to be had, with the reason.
-    pub(crate) async fn accept(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, Session), Refusal> {
+    pub(crate) async fn accept(&self, socket: Stream) -> Result<(TlsStream<Stream>, Session), Refusal> {
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket);
         let start = start.await.map_err(|error| Refusal::of_io(&error))?;
         let offered = offered(&start.client_hello());
@@ -61,7 +61,7 @@ fn offered(hello: &ClientHello<'_>) -> Option<Vec<String>> {
 
 /// Says why the connection ends, and waits for the client to end it: a socket that is closed with something unread takes
 /// back what was said.
-async fn turn_away(mut socket: TcpStream) {
+async fn turn_away(mut socket: Stream) {
     let told = async {
         socket.write_all(&NO_APPLICATION_PROTOCOL).await?;
         socket.shutdown().await?;

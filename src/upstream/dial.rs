@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::client::SendRequest;
-use tokio::net::TcpStream;
 
 use super::connection::Meter;
 use super::pool::Pool;
 use super::socket::Socket;
 use crate::config::plan;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
+use crate::socket::Stream;
 use crate::tls::{Failure, Reason};
 
 /// The largest window that HTTP/2 has (RFC 9113 6.9.1).
@@ -99,8 +99,7 @@ async fn in_terms_of_tls(error: DialError, cork: &Cork<Socket, Rc<Meter>>) -> Di
 
 /// A socket that HTTP/2 can be spoken on.
 async fn connect(pool: &Pool, plan: &plan::Cluster, stage: &Cell<Stage>) -> Result<Socket, DialError> {
-    let socket = TcpStream::connect(pool.endpoint.address).await.map_err(DialError::Tcp)?;
-    socket.set_nodelay(true).map_err(DialError::Tcp)?;
+    let socket = Stream::connect(&pool.endpoint.address).await.map_err(DialError::Tcp)?;
     let Some(tls) = &plan.tls else { return Ok(Socket::Plain(socket)) };
     stage.set(Stage::Tls);
     let name = pool.endpoint.server_name.as_ref();

@@ -5,20 +5,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::socket::Stream;
 use crate::tls::{self, Failure, rustls_error};
 
 /// An enum and no parameter: one branch for each system call, instead of a second copy of h2.
 pub(super) enum Socket {
-    Plain(TcpStream),
+    Plain(Stream),
     Tls(Box<Tls>),
 }
 
 /// A socket under TLS.
 pub(super) struct Tls {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Stream>,
     /// h2 keeps of an error only its text, and what TLS has against a connection is in here.
     failure: Option<rustls::Error>,
 }
@@ -26,7 +26,7 @@ pub(super) struct Tls {
 // === impl Socket ===
 
 impl Socket {
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Socket {
+    pub(super) fn tls(stream: TlsStream<Stream>) -> Socket {
         Socket::Tls(Box::new(Tls { stream, failure: None }))
     }
 

@@ -206,7 +206,7 @@ mod tests {
         let call = Call {
             uri: Uri::from_static("/test.Echo/Do"),
             metadata: HeaderMap::new(),
-            peer: ([127, 0, 0, 1], 1).into(),
+            peer: weir_filter::Peer::Ip(([127, 0, 0, 1], 1).into()),
             extensions: http::Extensions::new(),
         };
         Rc::new(Stream::new(Instant::now(), &call, methods.clone()))

@@ -82,7 +82,7 @@ fn the_example_of_hedging_means_what_it_says() {
 fn the_pixiu_file_means_what_it_says() {
     let plan = example("pixiu.yaml");
     let listener = &plan.listeners[0];
-    assert_eq!((&*listener.name, listener.address.to_string().as_str()), ("grpc", "0.0.0.0:8881"));
+    assert_eq!((&*listener.name, listener.binding.address.to_string().as_str()), ("grpc", "0.0.0.0:8881"));
     assert_eq!(listener.idle_timeout, Some(Duration::from_secs(5)));
     let route = &listener.routes[0];
     assert_eq!(route.pattern.segments, [Segment::Literal("routeguide.RouteGuide".to_owned())]);
@@ -93,7 +93,7 @@ fn the_pixiu_file_means_what_it_says() {
         (&*cluster.name, &cluster.balance, &cluster.discovery),
         ("test-grpc", &Balance::RoundRobin, &Discovery::Static)
     );
-    assert_eq!((cluster.endpoints[0].host.as_str(), cluster.endpoints[0].port), ("127.0.0.1", 50051));
+    assert_eq!(cluster.endpoints[0].location.to_string(), "127.0.0.1:50051");
     assert_eq!(plan.shutdown.timeout, Duration::from_secs(60));
     assert!(plan.admin.is_none() && plan.metrics.is_none() && plan.access_log.is_none());
 }
@@ -141,7 +141,7 @@ fn the_full_example_means_what_it_says() {
     assert_eq!(beta.http2.keepalive_timeout, Duration::from_secs(10));
     assert_eq!(beta.http2.max_streams_per_connection, 50);
     assert_eq!(
-        beta.endpoints.iter().map(|endpoint| endpoint.host.as_str()).collect::<Vec<_>>(),
+        beta.endpoints.iter().map(|endpoint| endpoint.location.dns_name().unwrap_or_default()).collect::<Vec<_>>(),
         ["beta-1.orders.internal", "beta-2.orders.internal", "_grpc._tcp.beta.orders.internal"]
     );
     let Discovery::LogicalDns(dns) = &cart.discovery else { panic!("{:?}", cart.discovery) };

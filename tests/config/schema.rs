@@ -114,6 +114,9 @@ fn kind(property: &Value, resolved: &Value, inner: &Value) -> String {
     if reference.ends_with("/Duration") || reference.ends_with("/Size") {
         return reference.rsplit('/').next().unwrap().to_lowercase();
     }
+    if reference.ends_with("/FileMode") {
+        return "octal".to_owned();
+    }
     // The schema of a required key is written out in its place.
     if resolved["pattern"].as_str().is_some_and(|pattern| pattern.contains("(ns|us|")) {
         return "duration".to_owned();

@@ -25,7 +25,7 @@ fn merge_keys_give_what_the_mapping_does_not_say_itself() {
     let timeouts: Vec<_> = plan.clusters.iter().map(|cluster| cluster.connect_timeout.as_secs()).collect();
     assert_eq!(timeouts, [7, 8, 9], "a mapping's own key wins, then the first of those merged");
     assert!(plan.clusters.iter().all(|cluster| cluster.idle_timeout == Some(Duration::from_secs(60))));
-    assert!(plan.clusters.iter().all(|cluster| cluster.endpoints[0].port == 50051));
+    assert!(plan.clusters.iter().all(|cluster| cluster.endpoints[0].location.to_string().ends_with(":50051")));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_environment_gives_text_and_numbers() {
     let plan = plan(&text.replace("address: 127.0.0.1, port: 50051", endpoint));
     let cluster = &plan.clusters[0];
     assert_eq!(cluster.balance, Balance::LeastRequest);
-    assert_eq!((cluster.endpoints[0].host.as_str(), cluster.endpoints[0].port), ("abc.internal", 50052));
+    assert_eq!(cluster.endpoints[0].location.to_string(), "abc.internal:50052");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a filter sees of a call.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{Extensions, HeaderMap, Uri};
 
@@ -14,8 +15,8 @@ pub struct Call {
     /// The request's metadata, with the HTTP/2 headers that gRPC gives a meaning (`content-type`, `te`, `grpc-timeout`,
     /// `user-agent`). What a filter changes here reaches the backend.
     pub metadata: HeaderMap,
-    /// The address that the client's connection came from.
-    pub peer: SocketAddr,
+    /// Where the client's connection came from.
+    pub peer: Peer,
     /// State of a filter that belongs to this call. It allocates when first used; what has to change after `request`
     /// needs a cell of its own.
     pub extensions: Extensions,
@@ -26,6 +27,48 @@ impl Call {
     #[must_use]
     pub fn method(&self) -> &str {
         self.uri.path()
+    }
+}
+
+/// Where a client's connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// From this address, by the word of the kernel or of a load balancer that the listener believes.
+    Ip(SocketAddr),
+    /// By a Unix socket, from a process of this machine.
+    Unix {
+        /// The user that it runs as.
+        user: u32,
+        /// Its process id; `None` where the kernel does not tell.
+        process: Option<i32>,
+    },
+}
+
+impl Peer {
+    /// The IP address; `None` for a Unix socket.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Peer::Ip(address) => Some(address.ip()),
+            Peer::Unix { .. } => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Peer {
+        Peer::Ip(address)
+    }
+}
+
+/// `127.0.0.1:49528`, or `unix:uid=1000,pid=77`.
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Ip(address) => address.fmt(f),
+            Peer::Unix { user, process: Some(process) } => write!(f, "unix:uid={user},pid={process}"),
+            Peer::Unix { user, process: None } => write!(f, "unix:uid={user}"),
+        }
     }
 }
 

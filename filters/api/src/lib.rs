@@ -16,7 +16,7 @@ mod filter;
 mod needs;
 mod status;
 
-pub use call::{Call, Ending, Outcome, ResponseHead};
+pub use call::{Call, Ending, Outcome, Peer, ResponseHead};
 pub use config::ConfigError;
 pub use filter::{Direction, Filter, FilterType, MessageStep, Step};
 pub use needs::Needs;

@@ -23,7 +23,7 @@ fn metadata(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 fn call(metadata: HeaderMap) -> Call {
-    let peer = ([127, 0, 0, 1], 1).into();
+    let peer = weir_filter::Peer::Ip(([127, 0, 0, 1], 1).into());
     Call { uri: Uri::from_static("/a.B/C"), metadata, peer, extensions: Extensions::new() }
 }
 

@@ -1,12 +1,14 @@
-// A @grpc/grpc-js client under TLS: grpc_js_client.js ADDRESS CA NAME [CERT KEY]
+// A @grpc/grpc-js client, under TLS or in plaintext: grpc_js_client.js ADDRESS [CA NAME [CERT KEY]]
 // Prints `good` when a message was echoed, and `CODE: DETAILS` otherwise.
 const fs = require('fs');
 const grpc = require('@grpc/grpc-js');
 
 const [address, ca, name, cert, key] = process.argv.slice(2);
 const read = (file) => (file ? fs.readFileSync(file) : null);
-const credentials = grpc.credentials.createSsl(read(ca), read(key), read(cert));
-const client = new grpc.Client(address, credentials, { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name });
+const { createSsl, createInsecure } = grpc.credentials;
+const credentials = ca ? createSsl(read(ca), read(key), read(cert)) : createInsecure();
+const options = ca ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {};
+const client = new grpc.Client(address, credentials, options);
 const asIs = (bytes) => bytes;
 const deadline = Date.now() + 50_000;
 const message = Buffer.from('by way of node');

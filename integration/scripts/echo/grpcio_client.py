@@ -1,6 +1,6 @@
-"""A grpcio client under TLS: calls that are echoed, with what it asks for in the certificate's place.
+"""A grpcio client: calls that are echoed, under TLS with what it asks for in the certificate's place, or in plaintext.
 
-    grpcio_client.py ADDRESS CA NAME [CERT KEY]
+    grpcio_client.py ADDRESS [CA NAME [CERT KEY]]
 
 Makes unary calls of several sizes and one stream, and prints `good`; or prints `STATUS: DETAILS` of the first call that failed.
 """
@@ -12,12 +12,17 @@ import sys
 import grpc
 
 
-def main():
-    address, ca, name, cert, key, *_ = *sys.argv[1:], None, None
+def connect(address, ca=None, name=None, cert=None, key=None):
+    options = [("grpc.max_receive_message_length", -1)]
+    if not ca:
+        return grpc.insecure_channel(address, options)
     own = (pathlib.Path(key).read_bytes(), pathlib.Path(cert).read_bytes()) if cert else (None, None)
     credentials = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes(), *own)
-    options = [("grpc.ssl_target_name_override", name), ("grpc.max_receive_message_length", -1)]
-    with grpc.secure_channel(address, credentials, options) as channel:
+    return grpc.secure_channel(address, credentials, [("grpc.ssl_target_name_override", name), *options])
+
+
+def main():
+    with connect(*sys.argv[1:]) as channel:
         echo = channel.unary_unary("/weir.Load/Echo")
         try:
             for size in [0, 1, 16384, 5_000_000]:

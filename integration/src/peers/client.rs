@@ -1,6 +1,7 @@
 //! A client that shows everything of an answer.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::{PingPong, Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::backend::{DO, FROM};
@@ -95,6 +96,17 @@ impl Client {
         })
         .await?;
         Ok(client)
+    }
+
+    /// Connects to a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens there.
+    pub async fn at(path: &Path) -> Result<Client> {
+        let socket = UnixStream::connect(path).await.with_context(|| format!("connecting to {}", path.display()))?;
+        // It has no address of its own.
+        Client::over(socket, ([0; 4], 0).into()).await
     }
 
     /// Streams that the server allows at once.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -11,6 +12,7 @@ use crate::gateway::Gateway;
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     root: Vec<String>,
+    at: Option<String>,
     listener: String,
     routes: Vec<String>,
     filters: Vec<String>,
@@ -42,6 +44,19 @@ impl Setup {
     #[must_use]
     pub fn admin(self) -> Setup {
         self.root("admin: {address: {socket_address: {address: 127.0.0.1, port: 0}}}")
+    }
+
+    /// Has the listener bind a Unix socket at this path.
+    #[must_use]
+    pub fn at(self, path: &Path) -> Setup {
+        self.at_address(&format!("address: \"unix:{}\"", path.display()))
+    }
+
+    /// Sets the listener's `socket_address`, without its braces.
+    #[must_use]
+    pub fn at_address(mut self, keys: &str) -> Setup {
+        self.at = Some(keys.to_owned());
+        self
     }
 
     /// Sets the listener's `config`, without its braces.
@@ -107,7 +122,7 @@ impl Setup {
   listeners:
     - name: grpc
       protocol_type: GRPC
-      address: {{socket_address: {{address: 127.0.0.1, port: 0}}}}
+      address: {{socket_address: {{{}}}}}
       config: {{{}}}
       filter_chains:
         filters:
@@ -119,6 +134,7 @@ impl Setup {
 {}                - {{name: dgp.filter.grpc.proxy, config: {{{}}}}}
   clusters:
 {}",
+            self.at.as_deref().unwrap_or("address: 127.0.0.1, port: 0"),
             self.listener,
             list(&self.routes, "                  "),
             list(&self.filters, "                "),

@@ -22,13 +22,13 @@ fn said(mut command: Command, secured: &Secured, ca: &Authority, own: Option<&Ce
 
 fn grpcio() -> Result<Command> {
     let mut command = Command::new(tools::python()?);
-    command.arg(tools::scripts().join("tls/grpcio_client.py"));
+    command.arg(tools::scripts().join("echo/grpcio_client.py"));
     Ok(command)
 }
 
 fn grpc_js() -> Result<Command> {
     let mut command = tools::node()?;
-    command.arg(tools::scripts().join("tls/grpc_js_client.js"));
+    command.arg(tools::scripts().join("echo/grpc_js_client.js"));
     Ok(command)
 }
 

@@ -138,7 +138,7 @@ mod tests {
         Call {
             uri: "http://orders/shop.Orders/Place".parse().expect("a URI"),
             metadata,
-            peer: ([127, 0, 0, 1], 40_000).into(),
+            peer: weir_filter::Peer::Ip(([127, 0, 0, 1], 40_000).into()),
             extensions: http::Extensions::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! A line is held against what serde_json makes of the same entry.
 
+use std::net::SocketAddr;
 use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
@@ -11,7 +12,7 @@ use super::*;
 struct Line<'a> {
     time: String,
     listener: &'a str,
-    peer: SocketAddr,
+    peer: String,
     method: &'a str,
     authority: Option<&'a str>,
     route: Option<&'a str>,
@@ -40,7 +41,7 @@ fn by_serde_json(entry: &Entry<'_>) -> String {
     let line = Line {
         time: String::from_utf8(time).expect("text"),
         listener: entry.listener,
-        peer: entry.peer,
+        peer: entry.peer.to_string(),
         method: entry.method,
         authority: entry.authority,
         route: entry.route,
@@ -80,7 +81,7 @@ fn plain() -> Entry<'static> {
     Entry {
         time: UNIX_EPOCH + Duration::from_millis(1_795_132_799_987),
         listener: "grpc",
-        peer: "127.0.0.1:49528".parse().expect("an address"),
+        peer: Peer::Ip(([127, 0, 0, 1], 49_528).into()),
         method: "/weir.demo.v1.Echo/Unary",
         authority: Some("orders.example.com"),
         route: Some("echo"),
@@ -135,17 +136,20 @@ impl Dice {
     }
 
     fn duration(&mut self) -> Duration {
-        // A tie between two microseconds goes either way in floating point.
-        let nanos = self.number() >> 8;
+        // A tie between two microseconds goes either way in floating point, and so does what is near one in years.
+        let nanos = self.number() >> 14;
         Duration::from_nanos(if nanos % 1000 == 500 { nanos + 1 } else { nanos })
     }
 
-    fn address(&mut self) -> SocketAddr {
+    fn peer(&mut self) -> Peer {
         let port = self.below(65_536) as u16;
-        if self.below(2) == 0 {
-            (std::net::Ipv4Addr::from_bits(self.number() as u32), port).into()
-        } else {
-            (std::net::Ipv6Addr::from_bits(u128::from(self.number()) << self.below(65)), port).into()
+        match self.below(4) {
+            0 => Peer::Unix { user: self.number() as u32, process: Some(self.below(1 << 22) as i32) },
+            1 => {
+                let ip = std::net::Ipv6Addr::from_bits(u128::from(self.number()) << self.below(65));
+                SocketAddr::from((ip, port)).into()
+            }
+            _ => SocketAddr::from((std::net::Ipv4Addr::from_bits(self.number() as u32), port)).into(),
         }
     }
 }
@@ -161,7 +165,7 @@ fn line_is_the_one_of_serde_json() {
         let entry = Entry {
             time: UNIX_EPOCH + Duration::from_millis(dice.below(1 << 42)),
             listener: &listener,
-            peer: dice.address(),
+            peer: dice.peer(),
             method: &method,
             authority: authority.as_deref(),
             route: route.as_deref(),
@@ -208,7 +212,7 @@ fn every_duration_is_the_one_of_serde_json() {
 #[test]
 fn scope_of_an_address_is_the_one_of_serde_json() {
     let scoped = std::net::SocketAddrV6::new("fe80::1".parse().expect("an address"), 50_051, 0, 2);
-    let entry = Entry { peer: scoped.into(), ..plain() };
+    let entry = Entry { peer: Peer::Ip(scoped.into()), ..plain() };
     assert_eq!(written(&entry), by_serde_json(&entry));
     assert!(written(&entry).contains(r#""peer":"[fe80::1%2]:50051""#));
 }

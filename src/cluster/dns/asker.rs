@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::memory::{Memory, Reply};
 use super::resolver::{Kind, Question, Record, Resolver, Service, Trouble};
-use crate::config::plan::{Dns, DnsResolver, Endpoint, LookupFamily};
+use crate::config::plan::{Dns, DnsResolver, Location, LookupFamily};
+use crate::socket::Address;
 
 /// Asks for one name of the file.
 pub(super) struct Asker {
-    endpoint: Endpoint,
+    location: Location,
     dns: Dns,
     memory: Memory,
     /// What the last look-up found.
@@ -19,7 +20,7 @@ pub(super) struct Asker {
 /// An address that a name leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     /// `None` where the file says it.
     pub(super) weight: Option<u32>,
     /// That of an SRV record, the lower the better; 0 otherwise.
@@ -49,8 +50,8 @@ struct Addresses {
 // === impl Asker ===
 
 impl Asker {
-    pub(super) fn new(endpoint: Endpoint, dns: Dns) -> Asker {
-        Asker { endpoint, dns, memory: Memory::default(), last: Found::default() }
+    pub(super) fn new(location: Location, dns: Dns) -> Asker {
+        Asker { location, dns, memory: Memory::default(), last: Found::default() }
     }
 
     pub(super) async fn look_up(&mut self) -> Found {
@@ -79,11 +80,16 @@ impl Asker {
             Ok(resolver) => resolver,
             Err(trouble) => return Found { trouble: Some(trouble), ..Found::default() },
         };
+        // What is an address is not asked for.
+        let Some(name) = self.location.dns_name() else { return Found::default() };
+        let candidates = resolver.candidates(name);
         self.memory.begin();
         let mut worst = None;
-        for name in resolver.candidates(&self.endpoint.host) {
-            let found =
-                if self.endpoint.srv { self.service(&resolver, name).await } else { self.host(&resolver, name).await };
+        for name in candidates {
+            let found = match self.location {
+                Location::Host(_, port) => self.host(&resolver, name, port).await,
+                _ => self.service(&resolver, name).await,
+            };
             if !found.targets.is_empty() {
                 // What does not exist under the names before it is as it should be.
                 let failed = worst.filter(|trouble| matches!(trouble, Trouble::Failed(_)));
@@ -94,10 +100,10 @@ impl Asker {
         Found { trouble: worst, ..Found::default() }
     }
 
-    async fn host(&mut self, resolver: &Resolver, name: String) -> Found {
+    async fn host(&mut self, resolver: &Resolver, name: String, port: u16) -> Found {
         let mut addresses = self.addresses(resolver, vec![name]).await;
         let Some(Addresses { all, ttl, trouble, missing }) = addresses.pop() else { return Found::default() };
-        let target = |ip| Target { address: SocketAddr::new(ip, self.endpoint.port), weight: None, priority: 0 };
+        let target = |ip| Target { address: SocketAddr::new(ip, port).into(), weight: None, priority: 0 };
         let trouble = if all.is_empty() { Trouble::worse(trouble, missing) } else { trouble };
         Found { targets: all.into_iter().map(target).collect(), ttl, trouble }
     }
@@ -118,7 +124,7 @@ impl Asker {
             let Some(at) = names.iter().position(|name| *name == service.target) else { continue };
             let host = hosts[at].clone();
             found.targets.extend(host.all.into_iter().map(|ip| Target {
-                address: SocketAddr::new(ip, service.port),
+                address: SocketAddr::new(ip, service.port).into(),
                 weight: Some(u32::from(service.weight).max(1)),
                 priority: service.priority,
             }));
@@ -149,12 +155,13 @@ impl Asker {
     }
 
     async fn get_addr_info(&self) -> Found {
-        let found = tokio::net::lookup_host((self.endpoint.host.as_str(), self.endpoint.port)).await;
-        match found {
+        // The rules of the configuration leave no service to the C library.
+        let Location::Host(host, port) = &self.location else { return Found::default() };
+        match tokio::net::lookup_host((host.as_str(), *port)).await {
             Ok(found) => {
                 let found: Vec<SocketAddr> = of_family(&found.collect::<Vec<_>>(), self.dns.lookup_family);
                 let trouble = found.is_empty().then(|| no_address(self.dns.lookup_family));
-                let target = |address| Target { address, weight: None, priority: 0 };
+                let target = |address| Target { address: Address::Ip(address), weight: None, priority: 0 };
                 Found { targets: found.into_iter().map(target).collect(), ttl: None, trouble }
             }
             // A name that does not exist is among them: the standard library does not tell one error from the other.
@@ -237,17 +244,13 @@ mod tests {
             failure_base: Duration::from_secs(1),
             failure_max: Duration::from_secs(10),
         };
-        let host = "a.test".to_owned();
-        let (priority, labels) = (0, Default::default());
-        let endpoint =
-            Endpoint { host, port: 1, srv: false, weight: 1, priority, labels, name: None, server_name: None };
-        Asker::new(endpoint, dns)
+        Asker::new(Location::Host("a.test".to_owned(), 1), dns)
     }
 
     /// Whether there are endpoints after each of these look-ups, none of which knows what the one before asked.
     fn endpoints(troubles: impl IntoIterator<Item = Option<Trouble>>) -> Vec<bool> {
         let mut asker = asker();
-        let target = Target { address: ([127, 0, 0, 1], 1).into(), weight: None, priority: 0 };
+        let target = Target { address: SocketAddr::from(([127, 0, 0, 1], 1)).into(), weight: None, priority: 0 };
         let mut found = |trouble: Option<Trouble>| {
             let targets = if trouble.is_none() { vec![target.clone()] } else { Vec::new() };
             asker.last = asker.believe(Found { targets, ttl: None, trouble });

@@ -78,7 +78,8 @@ impl Service {
 
 /// A channel that connects when it is used, and again when its connection has ended.
 fn channel(target: Target, label: &str) -> Result<Channel, http::Error> {
-    let uri = |scheme| Uri::builder().scheme(scheme).authority(label).path_and_query("/").build();
+    let authority = target.authority(label);
+    let uri = |scheme| Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
     let origin = uri(if target.has_tls() { "https" } else { "http" })?;
     let connect = service_fn(move |_: Uri| {
         let target = target.clone();
@@ -145,12 +146,16 @@ fn reason(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[tokio::test]
     async fn an_address_with_a_scope_can_be_asked() {
-        let target = Target::plain(([127, 0, 0, 1], 1).into());
+        let target = Target::plain(SocketAddr::from(([127, 0, 0, 1], 1)).into());
         assert!(channel(target, "[fe80::1%2]:1").is_ok());
+        let unix = Target::plain("unix:/run/weir.sock".parse().expect("an address"));
+        assert!(channel(unix, "unix:/run/weir.sock").is_ok());
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Request {
     ) -> Request {
         let host = match host {
             Some(host) => Ok(host.clone()),
-            None => label.parse().map_err(|error| format!("{label} cannot be asked: {error}")),
+            None => target.authority(label).parse().map_err(|error| format!("{label} cannot be asked: {error}")),
         };
         Request { target, path: path.clone(), host, use_http2, expected: expected.to_vec() }
     }

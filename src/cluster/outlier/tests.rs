@@ -178,10 +178,10 @@ async fn an_endpoint_that_has_left_is_forgotten() {
     let bed = Bed::new(2, "consecutive_gateway_failure: 1", "");
     bed.tell(0, Verdict::GatewayFailure, 1).await;
     let stays = bed.cluster.members().endpoints[1].clone();
-    bed.cluster.replace(&[Found::at(stays.address)]);
+    bed.cluster.replace(&[Found::at(stays.address.clone())]);
     sleep(Duration::from_secs(60)).await;
     // The same address again is another endpoint, with nothing against it.
-    bed.cluster.replace(&[Found::on(1000), Found::at(stays.address)]);
+    bed.cluster.replace(&[Found::on(1000), Found::at(stays.address.clone())]);
     assert_eq!(bed.ejected(), NOBODY);
     bed.tell(0, Verdict::GatewayFailure, 1).await;
     assert_eq!(bed.times(0).map(|(times, _)| times), Some(1));

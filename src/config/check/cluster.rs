@@ -1,7 +1,6 @@
 //! Rules for clusters.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Checker, Scope};
@@ -145,8 +144,10 @@ impl Checker<'_, '_> {
             return Discovery::StrictDns(self.looked_up(cluster, dns));
         }
         if text.eq_ignore_ascii_case("LogicalDns") {
-            if let (Some(at), Some(srv)) = (&cluster.discovery, endpoints.iter().find(|endpoint| endpoint.srv)) {
-                let error = Diagnostic::new(at.place, format!("`{}` is a service, which has many hosts", srv.host));
+            let service = endpoints.iter().find(|endpoint| endpoint.location.is_service());
+            if let (Some(at), Some(srv)) = (&cluster.discovery, service) {
+                let message = format!("`{}` is a service, which has many hosts", srv.location);
+                let error = Diagnostic::new(at.place, message);
                 self.error(error.label("`srv` needs `StrictDNS`"));
             }
             return Discovery::LogicalDns(self.looked_up(cluster, dns));
@@ -160,11 +161,11 @@ impl Checker<'_, '_> {
 
     /// Pixiu looks up host names of static clusters too, so their presence decides.
     fn static_discovery(&self, cluster: &Cluster, endpoints: &[plan::Endpoint], dns: plan::Dns) -> Discovery {
-        let named = endpoints.iter().find(|endpoint| endpoint.host.parse::<IpAddr>().is_err());
+        let named = endpoints.iter().find_map(|endpoint| Some((&endpoint.location, endpoint.location.dns_name()?)));
         match (named, &cluster.endpoints) {
-            (Some(endpoint), Some(at)) => {
-                let what = if endpoint.srv { "the name of a service" } else { "a host name" };
-                let text = format!("`{}` is {what}: the cluster is looked up as `StrictDNS` is", endpoint.host);
+            (Some((location, name)), Some(at)) => {
+                let what = if location.is_service() { "the name of a service" } else { "a host name" };
+                let text = format!("`{name}` is {what}: the cluster is looked up as `StrictDNS` is");
                 self.notice(cluster.discovery.as_ref().map_or(at.key, |at| at.place), text);
                 Discovery::StrictDns(self.looked_up(cluster, dns))
             }

@@ -32,9 +32,9 @@ impl Checker<'_, '_> {
         let refresh_rate = given.unwrap_or(REFRESH_RATE);
         let resolver = self.resolver(cluster, scope);
         if let (DnsResolver::GetAddrInfo, Some(at), Some(srv)) =
-            (&resolver, &cluster.dns_resolver, endpoints.iter().find(|endpoint| endpoint.srv))
+            (&resolver, &cluster.dns_resolver, endpoints.iter().find(|endpoint| endpoint.location.is_service()))
         {
-            let error = Diagnostic::new(at.place, format!("`{}` is a service", srv.host));
+            let error = Diagnostic::new(at.place, format!("`{}` is a service", srv.location));
             self.error(error.label("the C library looks up hosts only: leave this key out"));
         }
         // Whoever writes an interval, and nothing of TTLs, wants the interval: so it was in Pixiu, and is in Envoy.

@@ -10,20 +10,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::file::cluster::{Cluster, Endpoint, EndpointAddress};
 use crate::config::located::At;
 use crate::config::place::Place;
-use crate::config::plan::{self, Balance};
-
-/// Where the endpoints of an entry are.
-struct Addresses {
-    hosts: Vec<(String, Place)>,
-    /// 0 where SRV records have it.
-    port: u16,
-    srv: bool,
-}
-
-/// As the file has it.
-fn address(endpoint: &plan::Endpoint) -> String {
-    if endpoint.srv { endpoint.host.clone() } else { format!("{}:{}", endpoint.host, endpoint.port) }
-}
+use crate::config::plan::{self, Balance, Location};
 
 impl Checker<'_, '_> {
     pub(super) fn endpoints(&self, cluster: &Cluster, scope: &Scope) -> Vec<plan::Endpoint> {
@@ -32,16 +19,21 @@ impl Checker<'_, '_> {
         if items.is_empty() {
             self.notice(field.key, format!("{} has no endpoints: its calls end with UNAVAILABLE", scope.what));
         }
-        let mut seen: HashMap<(String, u16), Place> = HashMap::new();
+        let mut seen: HashMap<String, Place> = HashMap::new();
         let mut endpoints = Vec::new();
         for item in items {
             let (found, distance) = self.endpoint(item, scope);
             for (endpoint, place) in found {
-                let key = (endpoint.host.to_ascii_lowercase(), endpoint.port);
+                let is_service = endpoint.location.is_service();
+                let key = match &endpoint.location {
+                    // A path tells upper from lower case, and a name does not.
+                    unix @ Location::Unix(_) => unix.to_string(),
+                    other => other.to_string().to_ascii_lowercase(),
+                };
                 if let Some(first) = seen.insert(key, place) {
-                    let message = format!("{} has the endpoint `{}` twice", scope.what, address(&endpoint));
+                    let message = format!("{} has the endpoint `{}` twice", scope.what, endpoint.location);
                     let more = "to give it more calls, use `meta: {weight: 2}`";
-                    let label = if endpoint.srv { "its records are asked for once" } else { more };
+                    let label = if is_service { "its records are asked for once" } else { more };
                     let error = Diagnostic::new(place, message).label(label);
                     self.error(error.other(first, "the first"));
                 }
@@ -57,34 +49,41 @@ impl Checker<'_, '_> {
         let Some(endpoint) = &at.value else { return Default::default() };
         let scope = scope.item("endpoint", None, at);
         let distance = self.distance(endpoint, &scope);
-        let Some(Addresses { hosts, port, srv }) = self.addresses(endpoint, &scope) else { return Default::default() };
-        let stem = plan::Endpoint {
-            host: String::new(),
-            port,
-            srv,
-            weight: endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta)),
-            priority: self.number(endpoint.priority.as_ref(), "priority", 0..=128, 0),
-            labels: Arc::new(self.labels(endpoint.meta.as_ref())),
-            name: self.endpoint_name(endpoint),
+        let Some(locations) = self.locations(endpoint, &scope) else { return Default::default() };
+        let weight = endpoint.meta.as_ref().map_or(1, |meta| self.weight(meta));
+        let priority = self.number(endpoint.priority.as_ref(), "priority", 0..=128, 0);
+        let (labels, name) = (Arc::new(self.labels(endpoint.meta.as_ref())), self.endpoint_name(endpoint));
+        let of = |location| plan::Endpoint {
+            location,
+            weight,
+            priority,
+            labels: labels.clone(),
+            name: name.clone(),
             server_name: None,
         };
-        let endpoint = |(host, place)| (plan::Endpoint { host, ..stem.clone() }, place);
-        (hosts.into_iter().map(endpoint).collect(), distance)
+        (locations.into_iter().map(|(location, place)| (of(location), place)).collect(), distance)
     }
 
-    fn addresses(&self, endpoint: &Endpoint, scope: &Scope) -> Option<Addresses> {
+    /// Where the endpoints of an entry are.
+    fn locations(&self, endpoint: &Endpoint, scope: &Scope) -> Option<Vec<(Location, Place)>> {
         let address = self.required(endpoint.socket_address.as_ref(), "socket_address", scope)?;
         let value = address.value.as_ref()?;
         self.no_effect("protocol_type", value.protocol_type.as_ref(), "backends are spoken to in gRPC");
         let inner = scope.key("socket_address", address);
         if let Some(srv) = &value.srv {
             let host = self.service(srv, value, endpoint)?;
-            return Some(Addresses { hosts: vec![(host, srv.place)], port: 0, srv: true });
+            return Some(vec![(Location::Service(host), srv.place)]);
+        }
+        if let (Some(field), None) = (&value.address, &value.domains)
+            && let Some((path, place)) = self.unix_path(field, value.port.as_ref())
+        {
+            return Some(vec![(Location::Unix(path?), place)]);
         }
         let port = self.required(value.port.as_ref(), "port", &inner);
         let port = port.and_then(|port| self.in_range(port, "port", 1..=65_535));
         let hosts = self.hosts(value, &inner);
-        Some(Addresses { hosts, port: port.and_then(|port| u16::try_from(port).ok())?, srv: false })
+        let port = port.and_then(|port| u16::try_from(port).ok())?;
+        Some(hosts.into_iter().map(|(host, place)| (Location::Host(host, port), place)).collect())
     }
 
     /// The name of a service, whose records say all that the other keys say.
@@ -152,10 +151,6 @@ impl Checker<'_, '_> {
     /// An IP address, or a host name (RFC 1123; underscores are common in practice).
     fn host(&self, field: &At<String>) -> Option<String> {
         let text = self.text(field, "address")?;
-        if text.starts_with("unix:") {
-            self.error(Diagnostic::new(field.place, "`unix:` addresses are not built yet"));
-            return None;
-        }
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
         let label = |label: &str| {
             let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -169,7 +164,9 @@ impl Checker<'_, '_> {
         }
         let error = Diagnostic::new(field.place, format!("`{text}` is neither an IP address nor a host name"));
         let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        self.error(if bare.contains("://") {
+        self.error(if bare.starts_with("unix:") {
+            error.label("a Unix socket stands in `address`")
+        } else if bare.contains("://") {
             error.label("a host alone, without a scheme")
         } else if has_port {
             error.label("the port has a key of its own: `port`")

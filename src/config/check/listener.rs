@@ -1,8 +1,9 @@
 //! Rules for listeners.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
+use super::address::Asked;
 use super::edge::Defaults;
 use super::manager::Chain;
 use super::{Checker, Scope};
@@ -11,7 +12,7 @@ use crate::config::file::listener::{Address, FilterChain, Listener, ListenerConf
 use crate::config::file::value::ProtocolType;
 use crate::config::located::{At, OneOrMany};
 use crate::config::place::Place;
-use crate::config::plan;
+use crate::config::plan::{self, Binding};
 use crate::config::suggest::did_you_mean;
 
 /// Protocols of Pixiu that Weir does not serve so far.
@@ -47,19 +48,21 @@ impl Checker<'_, '_> {
             self.error(error.label("the second").other(first, "the first"));
         }
         let speaks_grpc = self.protocol(listener.protocol_type.as_ref(), &scope);
-        let address = self.listener_address(listener.address.as_ref(), &scope);
+        let binding = self.listener_address(listener.address.as_ref(), &scope);
         let config = listener.config.as_ref().and_then(|config| config.value.as_ref());
         let defaults = Defaults::of(listener.edge.as_ref().is_some_and(|edge| edge.value == Some(true)));
         let settings = self.settings(config, defaults);
+        if let (Some(binding), Some(config)) = (&binding, config) {
+            self.fits(binding, config, &settings.proxy_protocol);
+        }
         let streams = config.and_then(|config| config.stream_idle_timeout.as_ref());
         self.stream_idle = self.never_or(streams, defaults.stream_idle_timeout);
         // The chain of another protocol would only add errors that follow from the first.
         let chain = if speaks_grpc { self.chain(listener.filter_chains.as_ref(), &scope) } else { None };
         let Chain { routes, filters } = chain.unwrap_or_default();
-        let stand_in = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         Some(plan::Listener {
             name: name.map_or("", |(name, _)| name).into(),
-            address: address.unwrap_or(stand_in),
+            binding: binding.unwrap_or_else(stand_in),
             edge: listener.edge.as_ref().is_some_and(|edge| edge.value == Some(true)),
             routes,
             filters,
@@ -84,7 +87,7 @@ impl Checker<'_, '_> {
         false
     }
 
-    fn listener_address(&mut self, field: Option<&At<Address>>, scope: &Scope) -> Option<SocketAddr> {
+    fn listener_address(&mut self, field: Option<&At<Address>>, scope: &Scope) -> Option<Binding> {
         let address = self.required(field, "address", scope)?;
         let value = address.value.as_ref()?;
         self.no_effect("name", value.name.as_ref(), "the listener has a name of its own");
@@ -93,12 +96,13 @@ impl Checker<'_, '_> {
         let value = socket.value.as_ref()?;
         let why = "`protocol_type` of the listener counts";
         self.no_effect("protocol_type", value.protocol_type.as_ref(), why);
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let ip = value.address.as_ref().map_or(Some(any), |address| self.ip(address));
-        let port = self.required(value.port.as_ref(), "port", &scope.key("socket_address", socket))?;
-        let address = SocketAddr::new(ip?, self.listening_port(port)?);
-        self.bind(address, port.place, &scope.what);
-        Some(address)
+        let asked = Asked {
+            address: value.address.as_ref(),
+            port: value.port.as_ref(),
+            mode: value.mode.as_ref(),
+            default: Ipv4Addr::UNSPECIFIED.into(),
+        };
+        self.binding(&asked, &scope.key("socket_address", socket), &scope.what)
     }
 
     fn settings(&self, config: Option<&ListenerConfig>, defaults: &Defaults) -> plan::Listener {
@@ -112,7 +116,7 @@ impl Checker<'_, '_> {
         let of = |field: fn(&ListenerConfig) -> Option<&At<_>>| config.and_then(field);
         plan::Listener {
             name: "".into(),
-            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+            binding: stand_in(),
             max_receive_message_size: size(
                 config.and_then(|config| config.max_receive_message_size.as_ref()),
                 "max_receive_message_size",
@@ -170,4 +174,9 @@ impl Checker<'_, '_> {
         }
         items.first()
     }
+}
+
+/// In the place of an address that is none.
+fn stand_in() -> Binding {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()
 }

@@ -1,14 +1,15 @@
 //! Rules for the process as a whole: workers, admin, metrics, access log, drain.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::address::Asked;
 use super::{Checker, Scope};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::file::{AccessLog, Admin, Identity, Metric, Shutdown};
 use crate::config::located::At;
-use crate::config::plan;
+use crate::config::plan::{self, Binding};
 
 /// Pixiu's port for metrics.
 const PROMETHEUS_PORT: u16 = 2222;
@@ -19,7 +20,7 @@ impl Checker<'_, '_> {
         usize::try_from(workers).ok().and_then(NonZeroUsize::new)
     }
 
-    pub(super) fn admin(&mut self, field: Option<&At<Admin>>) -> Option<SocketAddr> {
+    pub(super) fn admin(&mut self, field: Option<&At<Admin>>) -> Option<Binding> {
         let field = field?;
         let scope = Scope::new(field.key, "`admin`");
         let address = self.required(field.value.as_ref()?.address.as_ref(), "address", &scope)?;
@@ -27,12 +28,13 @@ impl Checker<'_, '_> {
         let socket = self.required(address.value.as_ref()?.socket_address.as_ref(), "socket_address", &scope)?;
         let scope = Scope::new(socket.key, "`socket_address` of `admin`");
         let socket = socket.value.as_ref()?;
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let ip = socket.address.as_ref().map_or(Some(loopback), |address| self.ip(address));
-        let port = self.required(socket.port.as_ref(), "port", &scope)?;
-        let address = SocketAddr::new(ip?, self.listening_port(port)?);
-        self.bind(address, port.place, "admin");
-        Some(address)
+        let asked = Asked {
+            address: socket.address.as_ref(),
+            port: socket.port.as_ref(),
+            mode: socket.mode.as_ref(),
+            default: Ipv4Addr::LOCALHOST.into(),
+        };
+        self.binding(&asked, &scope, "admin")
     }
 
     pub(super) fn metrics(&mut self, field: Option<&At<Metric>>) -> Option<SocketAddr> {
@@ -49,9 +51,9 @@ impl Checker<'_, '_> {
             }
             return None;
         }
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let place = metric.prometheus_port.as_ref().map_or(field.key, |port| port.place);
-        self.bind(address, place, "metrics");
+        self.bind(&address.into(), place, "metrics");
         Some(address)
     }
 

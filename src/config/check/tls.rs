@@ -15,7 +15,7 @@ use crate::config::file::tls::{Asked, ClusterTls};
 use crate::config::file::value;
 use crate::config::located::At;
 use crate::config::place::Place;
-use crate::config::plan;
+use crate::config::plan::{self, Location};
 use crate::tls::{self, Connector, Identity, IdentityError, Trust, Validity};
 
 /// How often files are looked at. They are small, and whoever exchanges one has the old one for days.
@@ -205,14 +205,20 @@ impl Checker<'_, '_> {
     /// Gives each endpoint the name that its certificate must have.
     pub(super) fn server_names(&self, tls: &plan::Tls, endpoints: &mut [plan::Endpoint], place: Place) {
         for endpoint in endpoints {
-            let own =
-                || ServerName::try_from(endpoint.host.strip_suffix('.').unwrap_or(&endpoint.host).to_owned()).ok();
-            // Where a name leads is what DNS says, and DNS is not to be believed about who is who.
-            endpoint.server_name =
-                if endpoint.srv { tls.server_name.clone() } else { tls.server_name.clone().or_else(own) };
+            let (own, what) = match &endpoint.location {
+                Location::Host(host, _) => (Some(host.strip_suffix('.').unwrap_or(host)), ""),
+                // Where a service leads is what DNS says, and DNS is not to be believed about who is who.
+                Location::Service(_) => (None, "a service, and "),
+                Location::Unix(_) => (None, ""),
+            };
+            let own = own.and_then(|name| ServerName::try_from(name.to_owned()).ok());
+            endpoint.server_name = tls.server_name.clone().or(own);
             if endpoint.server_name.is_none() {
-                let what = if endpoint.srv { "a service, and " } else { "" };
-                let message = format!("`{}` is {what}no name that a certificate can have", endpoint.host);
+                let name = match &endpoint.location {
+                    Location::Host(host, _) => host.clone(),
+                    other => other.to_string(),
+                };
+                let message = format!("`{name}` is {what}no name that a certificate can have");
                 self.error(Diagnostic::new(place, message).label("say in `server_name` of `tls` which name is meant"));
             }
         }

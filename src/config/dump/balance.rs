@@ -3,7 +3,7 @@
 use serde_yaml::{Mapping, Value};
 
 use super::{map, some, time};
-use crate::config::plan::{Balance, Cluster, Endpoint, HashOn, Labels, Locality, SlowStart, SubsetFallback};
+use crate::config::plan::{Balance, Cluster, Endpoint, HashOn, Labels, Locality, Location, SlowStart, SubsetFallback};
 
 pub(super) fn policy(balance: &Balance) -> &'static str {
     match balance {
@@ -90,12 +90,14 @@ pub(super) fn locality(locality: &Locality) -> Value {
 
 /// Its locality has become a part of its priority.
 pub(super) fn endpoint(endpoint: &Endpoint) -> Value {
-    let host = some(endpoint.host.clone());
-    let address =
-        if endpoint.srv { map([("srv", host)]) } else { map([("address", host), ("port", some(endpoint.port))]) };
+    let address = match &endpoint.location {
+        Location::Host(host, port) => map([("address", some(host.clone())), ("port", some(*port))]),
+        Location::Service(service) => map([("srv", some(service.clone()))]),
+        unix @ Location::Unix(_) => map([("address", some(unix.to_string()))]),
+    };
     let mut meta: Mapping = pairs(&endpoint.labels).collect();
     // SRV records have weights of their own.
-    if !endpoint.srv {
+    if !endpoint.location.is_service() {
         meta.insert("weight".into(), endpoint.weight.into());
     }
     let is_plain = meta.is_empty();

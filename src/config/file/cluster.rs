@@ -143,9 +143,9 @@ pub(crate) struct Endpoint {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EndpointAddress {
-    /// An IP address or a host name.
+    /// An IP address or a host name; or `unix:` and the path of a Unix socket.
     pub(crate) address: Option<At<String>>,
-    /// The port. Needed by all but `srv`.
+    /// The port. Needed by all but `srv` and Unix sockets.
     #[schemars(range(min = 1, max = 65535))]
     pub(crate) port: Option<At<u64>>,
     /// Host names, in place of `address`: each is an endpoint on this port.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::tls::{Asked, ListenerTls};
-use super::value::{Duration, ForwardingHeaders, ProtocolType, Size};
+use super::value::{Duration, FileMode, ForwardingHeaders, ProtocolType, Size};
 use crate::config::located::{At, Ignored, OneOrMany, Raw};
 
 /// A port that Weir serves.
@@ -34,23 +34,25 @@ pub(crate) struct Listener {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Address {
-    /// IP address and port.
+    /// IP address and port, or the path of a Unix socket.
     #[schemars(required)]
     pub(crate) socket_address: Option<At<SocketAddress>>,
     /// No effect: a listener has a name of its own.
     pub(crate) name: Option<At<Ignored>>,
 }
 
-/// IP address and port of a listener.
+/// IP address and port of a listener, or the path of a Unix socket.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SocketAddress {
-    /// The IP address, version 4 or 6.
+    /// The IP address, version 4 or 6; or `unix:` and the path of a Unix socket, such as `unix:/run/weir/grpc.sock`.
     #[schemars(extend("default" = "0.0.0.0"))]
     pub(crate) address: Option<At<String>>,
-    /// The port; 0 lets the kernel choose one.
-    #[schemars(required, range(max = 65535))]
+    /// The port; 0 lets the kernel choose one. Needed by all but Unix sockets.
+    #[schemars(range(max = 65535))]
     pub(crate) port: Option<At<u64>>,
+    /// What the file of a Unix socket permits: to connect, a client must be allowed to write. Default: the umask decides.
+    pub(crate) mode: Option<At<FileMode>>,
     /// No effect: `protocol_type` of the listener counts.
     pub(crate) protocol_type: Option<At<Ignored>>,
 }
@@ -127,8 +129,8 @@ pub(crate) struct ListenerConfig {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProxyProtocol {
-    /// The networks whose connections begin with it, such as `[10.0.0.0/8, 2001:db8::1]`. One of these that does not is closed;
-    /// any other that does is not believed.
+    /// The networks whose connections begin with it, such as `[10.0.0.0/8, 2001:db8::1]`; `unix` for those that come by a Unix
+    /// socket. One of these that does not is closed; any other that does is not believed.
     #[schemars(required)]
     pub(crate) from: Option<At<Vec<At<String>>>>,
 }

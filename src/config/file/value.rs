@@ -62,6 +62,26 @@ impl JsonSchema for HttpStatus {
     }
 }
 
+/// The permissions of a file, as they are written.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct FileMode(pub(crate) String);
+
+impl JsonSchema for FileMode {
+    fn schema_name() -> Cow<'static, str> {
+        "FileMode".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What a file permits, as `chmod` takes it in octal: `0660`.",
+            "type": ["string", "integer"],
+            "minimum": 0,
+            "maximum": 777,
+            "pattern": r"^(0|0o)?[0-7]{3}$|\$\{",
+        })
+    }
+}
+
 /// A version of TLS as it is written.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct TlsVersion(pub(crate) String);

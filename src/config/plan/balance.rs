@@ -1,12 +1,16 @@
 //! How an endpoint is chosen, and what the file says of each.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
 use super::Thousandths;
+use crate::socket::Address;
 
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,15 +93,60 @@ pub enum SubsetFallback {
     DefaultSubset(usize),
 }
 
+/// Where an endpoint is, as the file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A host name or an IP address, and a port.
+    Host(String, u16),
+    /// A service, of which SRV records name the hosts, ports and weights.
+    Service(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Location {
+    /// True for a service.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        matches!(self, Location::Service(_))
+    }
+
+    /// What DNS is asked for, where it has to be.
+    #[must_use]
+    pub fn dns_name(&self) -> Option<&str> {
+        match self {
+            Location::Host(host, _) => host.parse::<IpAddr>().is_err().then_some(host),
+            Location::Service(service) => Some(service),
+            Location::Unix(_) => None,
+        }
+    }
+
+    /// Where it is, unless DNS has to be asked.
+    #[must_use]
+    pub fn address(&self) -> Option<Address> {
+        match self {
+            Location::Host(host, port) => Some(SocketAddr::new(host.parse().ok()?, *port).into()),
+            Location::Service(_) => None,
+            Location::Unix(path) => Some(Address::Unix(path.clone())),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Location::Host(host, port) => write!(f, "{host}:{port}"),
+            Location::Service(service) => f.write_str(service),
+            Location::Unix(path) => Address::Unix(path.clone()).fmt(f),
+        }
+    }
+}
+
 /// One endpoint as the file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A host name or an IP address, or the name of a service.
-    pub host: String,
-    /// The port; 0 where SRV records have it.
-    pub port: u16,
-    /// Whether `host` is a service, of which SRV records name the hosts, ports and weights.
-    pub srv: bool,
+    /// Where it is.
+    pub location: Location,
     /// Its share where a policy weighs; at least 1.
     pub weight: u32,
     /// 0 is asked first; the others when too few of those before are usable.

@@ -1,8 +1,43 @@
-//! Networks of addresses.
+//! Networks of addresses, and who is believed by where he comes from.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+
+use weir_filter::Peer;
+
+/// Where somebody comes from who is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One of these addresses.
+    Network(Network),
+    /// A process of this machine, by a Unix socket.
+    Unix,
+}
+
+impl Source {
+    /// What the file calls [`Source::Unix`].
+    pub const UNIX: &str = "unix";
+
+    /// True for a client that comes from here.
+    #[must_use]
+    pub fn has(&self, peer: Peer) -> bool {
+        match (self, peer) {
+            (Source::Network(network), Peer::Ip(address)) => network.contains(address.ip()),
+            (Source::Unix, Peer::Unix { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Network(network) => network.fmt(f),
+            Source::Unix => f.write_str(Source::UNIX),
+        }
+    }
+}
 
 /// The addresses that begin with the same bits, such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
