@@ -26,6 +26,7 @@ use crate::chance;
 use crate::config::plan;
 use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
+use crate::listener::Place;
 use crate::local::{Listener, Local};
 use crate::socket::Stream;
 
@@ -64,14 +65,14 @@ struct Connection {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: Stream, peer: Peer) {
+pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: Stream, peer: Peer, place: &mut Place) {
     let metrics = local.metrics.clone();
     let index = listener.index;
     metrics.downstream_connections[index].add(1);
     let drain = listener.drain.borrow().listen();
     let name = listener.name();
     // Boxed, so that what only the handshake needs does not stay for as long as the connection.
-    match Box::pin(accept(local.clone(), listener.clone(), socket, peer, &drain)).await {
+    match Box::pin(accept(local.clone(), listener.clone(), socket, peer, place, &drain)).await {
         Ok(mut connection) => {
             let peer = connection.shared.peer;
             match poll_fn(|cx| connection.poll(&drain, cx)).await {
@@ -113,11 +114,12 @@ async fn accept(
     listener: Rc<Listener>,
     socket: Stream,
     peer: Peer,
+    place: &mut Place,
     drain: &Listening,
 ) -> Result<Box<Connection>, End> {
     // What a connection is made with holds until its end, whatever a reload says.
     let served = listener.served();
-    let secure::Opened { socket, session, peer } = secure::open(&local, &served, socket, peer, drain).await?;
+    let secure::Opened { socket, session, peer } = secure::open(&local, &served, socket, peer, place, drain).await?;
     let policing = Rc::new(Policing::new(&served.plan.http2));
     let (corked, cork) = cork(socket, policing, Role::Server);
     let mut handshake = pin!(builder(&served.plan.http2).handshake::<_, Queued>(corked));

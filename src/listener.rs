@@ -29,7 +29,7 @@ pub(crate) async fn accept(
         match listener.accept().await {
             Ok((socket, peer)) => {
                 paused = false;
-                let place = match admission.admit(peer.ip()) {
+                let place = match admission.admit(peer) {
                     Ok(place) => place,
                     Err((why, times)) => {
                         tell_refused(&name, peer, why, times);
@@ -62,7 +62,7 @@ fn least_loaded(workers: &[Handle]) -> Option<&Handle> {
 }
 
 /// A line for each would be one more thing to flood.
-fn tell_refused(listener: &str, peer: Peer, why: Refused, times: u64) {
+pub(crate) fn tell_refused(listener: &str, peer: Peer, why: Refused, times: u64) {
     if times.is_power_of_two() {
         tracing::warn!(listener, %peer, limit = why.name(), times, "a connection is refused");
     }

@@ -162,14 +162,14 @@ async fn run(local: &Rc<Local>, mut commands: UnboundedReceiver<Command>) {
 }
 
 fn serve(local: Rc<Local>, accepted: Accepted) {
-    let Accepted { listener, socket, peer, place, count } = accepted;
+    let Accepted { listener, socket, peer, mut place, count } = accepted;
     let socket = match Stream::from_accepted(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%peer, %error, "a connection could not be taken over"),
     };
     let listener = local.listener(listener);
     tokio::task::spawn_local(async move {
-        downstream::serve(local, listener, socket, peer).await;
+        downstream::serve(local, listener, socket, peer, &mut place).await;
         drop((place, count));
     });
 }

@@ -11,7 +11,7 @@ use weir_integration::gateway::Gateway;
 use weir_integration::peers::backend::{Backend, DO};
 use weir_integration::peers::client::{Client, METHOD};
 use weir_integration::peers::setup::Setup;
-use weir_integration::peers::within;
+use weir_integration::peers::{eventually, within};
 
 const TRUSTED: &str = "proxy_protocol: {from: [192.0.2.0/24, 127.0.0.0/8]}";
 
@@ -114,6 +114,30 @@ async fn a_source_that_does_not_speak_it_is_closed() -> Result<()> {
     drop(passed.say(&[b"PROXY TCP4 192"]).await?);
     passed.failures(7.0).await?;
     ensure!(passed.peer(&[b"PROXY TCP4 203.0.113.7 192.0.2.2 1 443\r\n"]).await?.0 == "203.0.113.7:1");
+    Ok(())
+}
+
+/// The balancer's own address is everybody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn connections_are_counted_by_the_client_that_the_header_names() -> Result<()> {
+    let passed = Passed::start(&format!("max_connections_per_source: 2, {TRUSTED}")).await?;
+    let open = async |client: u8| {
+        let socket = passed.say(&[format!("PROXY TCP4 203.0.113.{client} 192.0.2.2 1 443\r\n").as_bytes()]).await?;
+        Client::over(socket, passed.address).await
+    };
+    let mut held = Vec::new();
+    for client in [7, 7, 8, 8, 9] {
+        held.push(open(client).await?);
+    }
+    let refused = open(7).await;
+    ensure!(refused.is_err(), "a third connection of one client");
+    let name = "weir_refused_connections_total{listener=\"grpc\",limit=\"max_connections_per_source\"}";
+    passed.gateway.wait_metric(name, |count| count == 1.0).await?;
+    for client in &held {
+        ensure!(client.call(METHOD, &[(DO, "echo")]).await?.status() == Some(0));
+    }
+    drop(held);
+    eventually("a place", async || Ok(open(7).await.ok())).await?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::socket::Socket;
 use crate::call::Forwarded;
 use crate::config::plan::{self, ListenerTls};
 use crate::drain::Listening;
+use crate::listener::{self, Place, Refused};
 use crate::local::{Local, Served};
 use crate::metrics::Cell;
 use crate::socket::Stream;
@@ -40,6 +41,8 @@ pub(super) enum Failed {
     Proxy(#[from] NoHeader),
     #[error("nothing came in time")]
     Late,
+    #[error("{} of {}", .0.name(), .1)]
+    Refused(Refused, Peer, u64),
 }
 
 /// Hears where the client is, and shakes hands, where the listener is told to. Neither the listener nor a drain waits for a
@@ -53,6 +56,7 @@ pub(super) async fn open(
     listener: &Served,
     socket: Stream,
     peer: Peer,
+    place: &mut Place,
     drain: &Listening,
 ) -> Result<Opened, Failed> {
     let plan = &listener.plan;
@@ -60,7 +64,7 @@ pub(super) async fn open(
     if plan.tls.is_none() && !is_passed_on {
         return Ok(Opened { socket: Socket::plain(socket), session: None, peer });
     }
-    let opened = in_time(plan, drain, begin(plan, socket, peer, is_passed_on)).await?;
+    let opened = in_time(plan, drain, begin(plan, socket, peer, is_passed_on.then_some(place))).await?;
     if let Some(session) = &opened.session {
         local.metrics.tls_handshakes(listener.index, session.is_tls13, session.resumed).add(1);
     }
@@ -96,9 +100,18 @@ async fn in_time(
     .await
 }
 
-async fn begin(plan: &plan::Listener, mut socket: Stream, peer: Peer, is_passed_on: bool) -> Result<Opened, Failed> {
-    let told = if is_passed_on { proxy_protocol::read(&mut socket).await? } else { None };
-    let peer = told.map_or(peer, Peer::Ip);
+async fn begin(
+    plan: &plan::Listener,
+    mut socket: Stream,
+    mut peer: Peer,
+    passed_on: Option<&mut Place>,
+) -> Result<Opened, Failed> {
+    if let Some(place) = passed_on
+        && let Some(client) = proxy_protocol::read(&mut socket).await?
+    {
+        peer = client.into();
+        place.comes_from(client.ip()).map_err(|(why, times)| Failed::Refused(why, peer, times))?;
+    }
     let Some(tls) = &plan.tls else { return Ok(Opened { socket: Socket::plain(socket), session: None, peer }) };
     let (socket, session) = shake(tls, socket).await.map_err(Failed::Tls)?;
     Ok(Opened { socket, session, peer })
@@ -131,19 +144,20 @@ pub(super) fn forwarded(listener: &Served, session: Option<&Session>) -> Option<
 
 /// Counts a connection that did not come about. The first of its kind has a line in the log, which says what is wrong; the
 /// metric says how often.
-pub(super) fn failed(local: &Local, listener: &Served, peer: Peer, failed: &Failed) {
-    let (name, metrics) = (&listener.plan.name, &local.metrics);
+pub(super) fn failed(local: &Local, served: &Served, peer: Peer, failed: &Failed) {
+    let (name, metrics) = (&served.plan.name, &local.metrics);
     match failed {
         Failed::Tls(refusal) => {
             let (cell, reason) = (refusal.cause.index(), refusal.cause.label());
-            if first(metrics.downstream_tls_failures(listener.index, cell)) {
+            if first(metrics.downstream_tls_failures(served.index, cell)) {
                 tracing::warn!(listener = %name, %peer, reason, why = %refusal, "no TLS connection with a client");
             } else {
                 tracing::debug!(listener = %name, %peer, reason, why = %refusal, "no TLS connection with a client");
             }
         }
+        Failed::Refused(why, peer, times) => listener::tell_refused(name, *peer, *why, *times),
         why @ (Failed::Proxy(_) | Failed::Late) => {
-            if first(&metrics.proxy_protocol_failures[listener.index]) {
+            if first(&metrics.proxy_protocol_failures[served.index]) {
                 tracing::warn!(listener = %name, %peer, %why, "a source of the PROXY protocol does not speak it");
             } else {
                 tracing::debug!(listener = %name, %peer, %why, "a source of the PROXY protocol does not speak it");

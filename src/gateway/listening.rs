@@ -79,7 +79,7 @@ impl Listening {
 
     /// Goes on at the same address, whose file may now permit something else.
     pub(super) fn go_on(&mut self, plan: &plan::Listener) {
-        self.admission.change(plan.admission.clone());
+        self.admission.change(plan.into());
         let before = std::mem::replace(&mut self.binding, plan.binding.clone());
         let (Some(mode), Some(socket)) = (self.binding.mode.filter(|mode| before.mode != Some(*mode)), self.socket())
         else {

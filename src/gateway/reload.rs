@@ -190,7 +190,7 @@ impl Gateway {
         tell(state, &parts).await;
         for ((new, kept), plan) in opened.into_iter().zip(&plan.listeners) {
             let new = new.map(|(number, slot, socket)| {
-                let admission = Arc::new(Admission::new(plan.admission.clone(), state.memory.clone()));
+                let admission = Arc::new(Admission::new(plan.into(), state.memory.clone()));
                 Listening::start(Place { number, slot, admission }, plan, socket, state.workers.clone())
             });
             self.listening.extend(kept.or(new));

@@ -68,11 +68,8 @@ impl Gateway {
             cluster.retries.watch(handles.iter().map(|worker| worker.metrics.clone()));
         }
 
-        let admissions: Vec<_> = plan
-            .listeners
-            .iter()
-            .map(|listener| Arc::new(Admission::new(listener.admission.clone(), memory.clone())))
-            .collect();
+        let admissions: Vec<_> =
+            plan.listeners.iter().map(|listener| Arc::new(Admission::new(listener.into(), memory.clone()))).collect();
         let state = State {
             plan: plan.clone(),
             clusters,

@@ -141,7 +141,7 @@ async fn kill(worker: &Handle) {
     let socket = std::net::TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
     let peer = socket.peer_addr().expect("its peer");
     socket.set_nonblocking(true).expect("a socket");
-    let place = Arc::new(Admission::new(Default::default(), None)).admit(Some(peer.ip())).expect("a place");
+    let place = Arc::new(Admission::new(Default::default(), None)).admit(peer.into()).expect("a place");
     worker.serve(99, Accepted::Tcp(socket), peer.into(), place);
     while worker.is_alive() {
         sleep(DRAIN_LOOK).await;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use weir_filter::Peer;
 
 use crate::config::plan;
 use crate::memory::Memory;
@@ -24,11 +25,32 @@ pub(crate) enum Refused {
 /// The connections of a listener, counted where the configuration limits them.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    limits: ArcSwap<plan::Admission>,
+    limits: ArcSwap<Limits>,
     memory: Option<Arc<Memory>>,
     open: AtomicUsize,
     sources: Mutex<HashMap<IpAddr, usize>>,
     refused: [AtomicU64; Refused::ALL.len()],
+}
+
+/// What a configuration allows.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    most: plan::Admission,
+    /// Who passes on the connections of others, and says whose.
+    passers: Vec<plan::Source>,
+}
+
+impl From<&plan::Listener> for Limits {
+    fn from(listener: &plan::Listener) -> Limits {
+        Limits { most: listener.admission.clone(), passers: listener.proxy_protocol.clone() }
+    }
+}
+
+impl Limits {
+    /// The address that a connection is counted by, as far as that is known when it is accepted.
+    fn source(&self, peer: Peer) -> Option<IpAddr> {
+        peer.ip().filter(|_| !self.passers.iter().any(|passer| passer.has(peer)))
+    }
 }
 
 /// A connection's place in the counts, for as long as it is open.
@@ -52,7 +74,7 @@ impl Refused {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: plan::Admission, memory: Option<Arc<Memory>>) -> Admission {
+    pub(crate) fn new(limits: Limits, memory: Option<Arc<Memory>>) -> Admission {
         Admission {
             limits: ArcSwap::from_pointee(limits),
             memory,
@@ -63,35 +85,44 @@ impl Admission {
     }
 
     /// Other limits, for connections that come from now on. Those of a source are counted from when they are limited.
-    pub(crate) fn change(&self, limits: plan::Admission) {
+    pub(crate) fn change(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
     }
 
-    /// A place for a connection from this address; one by a Unix socket has none, and is not counted by it.
+    /// A place for a connection. One by a Unix socket has no source to be counted by; that of one which a load balancer passes on
+    /// is known when its header has been read ([`Place::comes_from`]).
     ///
     /// # Errors
     ///
     /// When there is none. It has been counted; the second value is how often that happened.
-    pub(crate) fn admit(self: &Arc<Admission>, address: Option<IpAddr>) -> Result<Place, (Refused, u64)> {
+    pub(crate) fn admit(self: &Arc<Admission>, peer: Peer) -> Result<Place, (Refused, u64)> {
         if self.memory.as_ref().is_some_and(|memory| memory.is_short()) {
             return Err(self.refuse(Refused::Memory));
         }
         // One task accepts for a listener: between the look and the count the number can only fall.
         let limits = self.limits.load();
-        if limits.max_connections.is_some_and(|most| self.open.load(Ordering::Relaxed) >= most) {
+        if limits.most.max_connections.is_some_and(|most| self.open.load(Ordering::Relaxed) >= most) {
             return Err(self.refuse(Refused::Connections));
         }
-        let source = limits.max_connections_per_source.and_then(|most| Some((source(address?), most)));
-        if let Some((source, most)) = source {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            let open = sources.entry(source).or_default();
-            if *open >= most {
-                return Err(self.refuse(Refused::Source));
-            }
-            *open += 1;
-        }
+        let source = match limits.source(peer) {
+            Some(address) => self.count(&limits, address)?,
+            None => None,
+        };
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { admission: self.clone(), source: source.map(|(source, _)| source) })
+        Ok(Place { admission: self.clone(), source })
+    }
+
+    /// Counts a connection from this address, where those are limited. Returns what it is counted by.
+    fn count(&self, limits: &Limits, address: IpAddr) -> Result<Option<IpAddr>, (Refused, u64)> {
+        let Some(most) = limits.most.max_connections_per_source else { return Ok(None) };
+        let source = source(address);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = sources.entry(source).or_default();
+        if *open >= most {
+            return Err(self.refuse(Refused::Source));
+        }
+        *open += 1;
+        Ok(Some(source))
     }
 
     /// How many connections were refused for this reason.
@@ -101,6 +132,20 @@ impl Admission {
 
     fn refuse(&self, why: Refused) -> (Refused, u64) {
         (why, self.refused[why as usize].fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl Place {
+    /// Counts the connection by the address that it was passed on for.
+    ///
+    /// # Errors
+    ///
+    /// When that address has as many as it may. It has been counted; the second value is how often that happened.
+    pub(crate) fn comes_from(&mut self, address: IpAddr) -> Result<(), (Refused, u64)> {
+        if self.source.is_none() {
+            self.source = self.admission.count(&self.admission.limits.load(), address)?;
+        }
+        Ok(())
     }
 }
 
@@ -134,12 +179,13 @@ mod tests {
     use super::*;
 
     fn admission(most: Option<usize>, most_of_a_source: Option<usize>) -> Arc<Admission> {
-        let limits = plan::Admission { max_connections: most, max_connections_per_source: most_of_a_source };
-        Arc::new(Admission::new(limits, None))
+        let most = plan::Admission { max_connections: most, max_connections_per_source: most_of_a_source };
+        let passers = vec![plan::Source::Network("10.0.0.0/8".parse().expect("a network"))];
+        Arc::new(Admission::new(Limits { most, passers }, None))
     }
 
-    fn from(address: &str) -> Option<IpAddr> {
-        Some(address.parse().expect("an address"))
+    fn from(address: &str) -> Peer {
+        Peer::Ip((address.parse::<IpAddr>().expect("an address"), 1024).into())
     }
 
     #[test]
@@ -167,8 +213,29 @@ mod tests {
             drop(held);
             drop(admission.admit(from(neighbour)).expect("a place"));
         }
-        let unix = [admission.admit(None).expect("a place"), admission.admit(None).expect("one more")];
+        let unix = Peer::Unix { user: 0, process: None };
+        let held = [admission.admit(unix).expect("a place"), admission.admit(unix).expect("one more")];
         assert!(admission.sources.lock().expect("no panic").is_empty());
-        drop(unix);
+        drop(held);
+    }
+
+    #[test]
+    fn who_is_passed_on_counts_and_not_who_passes_on() {
+        let admission = admission(None, Some(1));
+        let pass_on = |address: &str| {
+            let mut place = admission.admit(from("10.0.0.1")).expect("the balancer has any number of places");
+            place.comes_from(address.parse().expect("an address")).map(|()| place)
+        };
+        let held = [pass_on("192.0.2.1").expect("a place"), pass_on("192.0.2.2").expect("a place")];
+        assert_eq!(pass_on("192.0.2.1").expect_err("none"), (Refused::Source, 1));
+        assert_eq!(
+            admission.admit(from("192.0.2.2")).expect_err("none"),
+            (Refused::Source, 2),
+            "it comes by itself, too"
+        );
+        drop(held);
+        drop(pass_on("192.0.2.1").expect("a place"));
+        assert!(admission.sources.lock().expect("no panic").is_empty());
+        assert_eq!(admission.open.load(Ordering::Relaxed), 0);
     }
 }
