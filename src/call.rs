@@ -128,7 +128,8 @@ impl Serving {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
             let drain = WatchedDrain { local, listener: &record.listener };
-            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, drain);
+            let expiry = client.expiry();
+            let mut watch = Watch::new(record.started(), *deadline, route, &record.call, drain, expiry);
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {
@@ -136,7 +137,7 @@ impl Serving {
                     Ok(Err(status)) => return reply(record, client, &status, Ending::Gateway),
                     Err(interrupt) => {
                         let interrupt = interrupt.told_by(stream);
-                        count(local, route, interrupt);
+                        count(local, &record.listener, route, interrupt);
                         return reply(record, client, &interrupt.status(), interrupt.ending());
                     }
                 }
@@ -144,7 +145,7 @@ impl Serving {
             let mut attempted = forward(&mut self, &mut watch).await;
             if let End::Interrupted(interrupt) = &mut attempted.end {
                 *interrupt = interrupt.told_by(&mut self.stream);
-                count(&self.local, &self.route, *interrupt);
+                count(&self.local, &self.record.listener, &self.route, *interrupt);
             }
             finish(&mut self.record, &mut self.client, &mut watch, attempted).await;
         }
@@ -152,10 +153,11 @@ impl Serving {
 }
 
 /// Counts a call that the configuration ended.
-fn count(local: &Local, route: &RouteTarget, interrupt: Interrupt) {
+fn count(local: &Local, listener: &Served, route: &RouteTarget, interrupt: Interrupt) {
     match interrupt {
         Interrupt::Limit(limit) => local.metrics.timed_out(route.cluster, limit).add(1),
         Interrupt::Moved(why) => local.metrics.moved(route.cluster, why).add(1),
+        Interrupt::ConnectionAge => local.metrics.expired_calls[listener.index].add(1),
         Interrupt::Left(_) | Interrupt::Deadline | Interrupt::Cut => {}
     }
 }

@@ -9,20 +9,20 @@ mod policing;
 pub(crate) mod proxy_protocol;
 mod secure;
 mod socket;
+mod timers;
 
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use weir_filter::Peer;
 
 use crate::call::{self, Client, Shared};
-use crate::chance;
 use crate::config::plan;
 use crate::drain::Listening;
 use crate::io::{Cork, Corked, FRAME_BUDGET, Queued, Role, cork};
@@ -32,9 +32,9 @@ use crate::socket::Stream;
 
 pub(crate) use abuse::Abuse;
 use greeting::{Greeting, TO_HTTP1};
-use half_open::HalfOpen;
 use policing::Policing;
 use socket::Socket;
+use timers::{Aged, Timers};
 
 /// Streams that were reset here and whose late frames h2 still recognises.
 const REMEMBERED_RESETS: usize = 1024;
@@ -155,7 +155,8 @@ async fn accept(
     }
     let h2 = shaken?;
     let forwarded = secure::forwarded(&served, session.as_ref()).map(Box::new);
-    let shared = Rc::new(Shared::new(peer, session.map(Rc::new), forwarded, cork.turns.clone()));
+    let expires = served.plan.max_connection_age.is_some() && served.plan.max_connection_age_grace.is_some();
+    let shared = Rc::new(Shared::new(peer, session.map(Rc::new), forwarded, cork.turns.clone(), expires));
     let timers = Timers::new(&served.plan, limit);
     Ok(Box::new(Connection { local, listener, h2, cork, shared, timers, draining: false }))
 }
@@ -179,7 +180,8 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
 impl Connection {
     /// One turn: what has arrived becomes calls, what is due is written.
     fn poll(&mut self, drain: &Listening, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if !self.draining && (drain.poll(cx).is_ready() || self.timers.is_old(cx)) {
+        self.grow_old(cx)?;
+        if !self.draining && drain.poll(cx).is_ready() {
             self.say_goodbye();
         }
         let driven = self.accept_calls(cx);
@@ -203,6 +205,19 @@ impl Connection {
             return Poll::Ready(Ok(()));
         }
         Poll::Pending
+    }
+
+    /// Does what comes with the connection's age.
+    fn grow_old(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        while let Some(aged) = self.timers.age(cx) {
+            match aged {
+                Aged::Old if self.draining => {}
+                Aged::Old => self.say_goodbye(),
+                Aged::Expired => self.shared.expire(),
+                Aged::Over => return Err(End::Expired),
+            }
+        }
+        Ok(())
     }
 
     /// Sends GOAWAY with the highest id, a PING, and the real id when its answer is here (RFC 9113 6.8).
@@ -269,97 +284,10 @@ enum End {
     Abused(Abuse),
     #[error("the client speaks {}", .0.name())]
     Foreign(Greeting),
+    #[error("max_connection_age and its grace are over")]
+    Expired,
     #[error("the client did not speak before the drain")]
     Left,
-}
-
-/// The timers of a connection, each there only while it is needed.
-struct Timers {
-    /// Until the client's SETTINGS are here.
-    handshake: Option<Pin<Box<Sleep>>>,
-    age: Option<Pin<Box<Sleep>>>,
-    idle: Option<Box<Idle>>,
-    left_over: Option<Pin<Box<Sleep>>>,
-    half_open: HalfOpen,
-}
-
-/// `idle_timeout` of a connection.
-struct Idle {
-    after: Duration,
-    timer: Pin<Box<Sleep>>,
-    /// When its last stream ended; `None` while it has one.
-    since: Option<Instant>,
-}
-
-impl Timers {
-    fn new(plan: &plan::Listener, handshake: Pin<Box<Sleep>>) -> Timers {
-        Timers {
-            handshake: Some(handshake),
-            age: plan.max_connection_age.map(|age| Box::pin(sleep(chance::about(age)))),
-            idle: plan.idle_timeout.map(Idle::new).map(Box::new),
-            left_over: None,
-            half_open: HalfOpen::new(plan.http2.header_timeout),
-        }
-    }
-
-    /// True when the client's SETTINGS have not come in time.
-    fn is_silent(&mut self, has_settings: bool, cx: &mut Context<'_>) -> bool {
-        if has_settings {
-            self.handshake = None;
-        }
-        self.handshake.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
-    }
-
-    fn is_old(&mut self, cx: &mut Context<'_>) -> bool {
-        let old = self.age.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-        if old {
-            self.age = None;
-        }
-        old
-    }
-
-    /// True, once, when the connection has had no stream for its time. It is to be asked in every turn.
-    fn is_idle(&mut self, busy: bool, cx: &mut Context<'_>) -> bool {
-        let idle = self.idle.as_mut().is_some_and(|idle| idle.poll(busy, cx).is_ready());
-        if idle {
-            self.idle = None;
-        }
-        idle
-    }
-
-    /// True when a connection that was told to end has had no stream for [`GOODBYE`]: its client does not answer the PING
-    /// that would end it.
-    fn is_left_over(&mut self, has_streams: bool, cx: &mut Context<'_>) -> bool {
-        if has_streams {
-            self.left_over = None;
-            return false;
-        }
-        self.left_over.get_or_insert_with(|| Box::pin(sleep(GOODBYE))).as_mut().poll(cx).is_ready()
-    }
-}
-
-impl Idle {
-    fn new(after: Duration) -> Idle {
-        Idle { after, timer: Box::pin(sleep(after)), since: Some(Instant::now()) }
-    }
-
-    /// The clock is read when the last stream has ended, and when the timer has.
-    fn poll(&mut self, busy: bool, cx: &mut Context<'_>) -> Poll<()> {
-        if busy {
-            self.since = None;
-        } else {
-            self.since.get_or_insert_with(Instant::now);
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            let due = self.since.unwrap_or(now) + self.after;
-            if due <= now {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(due);
-        }
-        Poll::Pending
-    }
 }
 
 #[cfg(test)]
@@ -372,7 +300,7 @@ mod tests {
 
     /// Answers every call, and panics over the first.
     async fn serve_after_a_panic(socket: DuplexStream) -> Rc<Shared> {
-        let shared = Rc::new(Shared::new(Peer::Ip(([127, 0, 0, 1], 1).into()), None, None, Rc::default()));
+        let shared = Rc::new(Shared::new(Peer::Ip(([127, 0, 0, 1], 1).into()), None, None, Rc::default(), false));
         let handshake = h2::server::Builder::new().handshake::<_, Queued>(socket);
         let mut connection = handshake.await.expect("a client");
         let mut calls = 0;

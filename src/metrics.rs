@@ -114,6 +114,8 @@ pub(crate) struct WorkerMetrics {
     abusive_connections: Growing<Cell>,
     /// Calls that were refused because the process was short of memory, for each listener.
     pub(crate) calls_without_memory: Growing<Cell>,
+    /// Calls that ended because their connection was too old, for each listener.
+    pub(crate) expired_calls: Growing<Cell>,
     /// Connections that spoke something else than HTTP/2 without TLS: for each listener, one for each of [`FOREIGN`].
     foreign_connections: Growing<Cell>,
     /// Connections of sources that should begin with the PROXY protocol and did not, for each listener.
@@ -194,6 +196,7 @@ impl WorkerMetrics {
             upstream_connections: cells(clusters),
             abusive_connections: cells(listeners * Abuse::ALL.len()),
             calls_without_memory: cells(listeners),
+            expired_calls: cells(listeners),
             foreign_connections: cells(listeners * FOREIGN.len()),
             proxy_protocol_failures: cells(listeners),
             tls_handshakes: cells(listeners * HANDSHAKES.len()),
@@ -234,6 +237,7 @@ impl WorkerMetrics {
             (&self.downstream_connections, 1),
             (&self.abusive_connections, Abuse::ALL.len()),
             (&self.calls_without_memory, 1),
+            (&self.expired_calls, 1),
             (&self.proxy_protocol_failures, 1),
             (&self.tls_handshakes, HANDSHAKES.len()),
             (&self.downstream_tls_failures, Cause::LABELS.len()),

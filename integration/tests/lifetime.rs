@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -86,6 +86,34 @@ async fn an_old_connection_ends_without_a_failed_call(workers: usize) -> Result<
     ensure!(stream.message().await?.as_deref() == Some(&b"still here"[..]));
     ensure!(stream.finish().await? == 0);
     long.closed().await
+}
+
+/// What is open when the grace is over ends with a status, and the connection ends even where nobody takes that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_grace_of_an_old_connection_ends_with_its_calls() -> Result<()> {
+    let backend = Backend::start(Options::default())?;
+    let config = "max_connection_age: 300ms, max_connection_age_grace: 300ms";
+    let gateway = Config::new(&[backend.address]).listener(config).start(1)?;
+    let address = gateway.listener("grpc")?;
+    let began = Instant::now();
+    let client = Client::connect(address).await?;
+    let mut stream = client.start("Echo", &[]).await?;
+    let deaf = Client::connect_with(address, Windows { stream: 1024, connection: 1 << 20 }).await?;
+    let mut unread = deaf.start("Echo", &[]).await?;
+    unread.send(&[7; 30 * 1024]).await?;
+    unread.head().await?;
+    ensure!(client.goaway().await?.code == 0);
+    stream.send(b"still here").await?;
+    ensure!(stream.message().await?.as_deref() == Some(&b"still here"[..]));
+    let Err(failure) = stream.message().await else { bail!("the stream goes on") };
+    ensure!(began.elapsed() >= Duration::from_millis(570), "after {:?}", began.elapsed());
+    let failure = failure.to_string();
+    ensure!(failure.starts_with("status 14:") && failure.contains("max_connection_age and its grace"), "{failure}");
+    client.closed().await?;
+    deaf.closed().await?;
+    let ended = "weir_connection_age_calls_ended_total{listener=\"grpc\"}";
+    gateway.wait_metric(ended, |calls| calls == 2.0).await?;
+    Ok(())
 }
 
 /// What the client has not taken of an answer is a stream, though its call is over for the backend.

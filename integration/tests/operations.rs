@@ -36,7 +36,7 @@ async fn after_a_call() -> Result<Gateway> {
     );
     let setup = Setup::new()
         .listener(&format!(
-            "enable_tls: true, tls: {{{own}, allow_plaintext: true}}, proxy_protocol: {{from: [192.0.2.1]}}"
+            "max_connection_age: 1h, max_connection_age_grace: 1h, enable_tls: true, tls: {{{own}, allow_plaintext: true}}, proxy_protocol: {{from: [192.0.2.1]}}"
         ))
         .route("prefix: /", "echo")
         .cluster("echo", keys, [backend.address])

@@ -40,6 +40,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         limits::memory_limit(state),
         foreign_connections(state),
         proxy_protocol_failures(state),
+        expired_calls(state),
         tls::handshakes(state),
         tls::failures(state),
         upstream_connections(state),
@@ -207,6 +208,19 @@ fn proxy_protocol_failures(state: &State) -> MetricFamily {
     for (index, listener) in state.plan.listeners.iter().enumerate() {
         if !listener.proxy_protocol.is_empty() {
             let value = sum(state, |metrics| &metrics.proxy_protocol_failures[index]);
+            family.mut_metric().push(counter(&[("listener", &listener.name)], value));
+        }
+    }
+    family
+}
+
+/// Only of listeners where that may happen.
+fn expired_calls(state: &State) -> MetricFamily {
+    let help = "Calls that ended because their connection was older than max_connection_age and its grace.";
+    let mut family = family("weir_connection_age_calls_ended_total", help, MetricType::COUNTER);
+    for (index, listener) in state.plan.listeners.iter().enumerate() {
+        if listener.max_connection_age.is_some() && listener.max_connection_age_grace.is_some() {
+            let value = sum(state, |metrics| &metrics.expired_calls[index]);
             family.mut_metric().push(counter(&[("listener", &listener.name)], value));
         }
     }

@@ -9,6 +9,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use weir_filter::Peer;
 
+use crate::drain::{Listening, Signal};
 use crate::io::{Queue, Queued, Turns};
 use crate::tls::Session;
 
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     identity: Option<Box<Forwarded>>,
     turns: Rc<Turns>,
     open: Cell<usize>,
+    /// `max_connection_age` and its grace are over; `None` where that never happens.
+    expired: Option<Rc<Signal>>,
 }
 
 /// The header that says who a client is; `None` takes away what the client itself says.
@@ -44,8 +47,15 @@ impl Shared {
         tls: Option<Rc<Session>>,
         identity: Option<Box<Forwarded>>,
         turns: Rc<Turns>,
+        expires: bool,
     ) -> Shared {
-        Shared { peer, tls, identity, turns, open: Cell::new(0) }
+        let expired = expires.then(Rc::default);
+        Shared { peer, tls, identity, turns, open: Cell::new(0), expired }
+    }
+
+    /// The connection is too old for its calls: they end.
+    pub(crate) fn expire(&self) {
+        self.expired.iter().for_each(|expired| expired.raise());
     }
 
     /// Calls of the connection that have not ended.
@@ -75,6 +85,11 @@ impl Client {
     /// Where the client's connection came from.
     pub(crate) fn peer(&self) -> Peer {
         self.shared.peer
+    }
+
+    /// Hears when its connection is too old for its calls; `None` where it never is.
+    pub(crate) fn expiry(&self) -> Option<Listening> {
+        self.shared.expired.as_ref().map(Signal::listen)
     }
 
     /// What is known of its connection under TLS.

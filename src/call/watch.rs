@@ -29,6 +29,8 @@ pub(crate) enum Interrupt {
     Limit(Limit),
     /// The drain's time is over.
     Cut,
+    /// The client's connection is older than it may be, its grace included.
+    ConnectionAge,
     /// The stream is to be opened anew, elsewhere.
     Moved(Move),
 }
@@ -48,6 +50,7 @@ pub(crate) struct Watch {
     timer: Option<Pin<Box<Sleep>>>,
     timers: Option<Box<Timers>>,
     cut: Listening,
+    expired: Option<Listening>,
 }
 
 impl Watch {
@@ -58,6 +61,7 @@ impl Watch {
         route: &RouteTarget,
         call: &Call,
         drain: WatchedDrain<'_>,
+        expired: Option<Listening>,
     ) -> Watch {
         let limits = &route.timeouts;
         let of_route = limits.call.and_then(|timeout| started.checked_add(timeout));
@@ -65,7 +69,7 @@ impl Watch {
         let deadline = if by_route { of_route } else { deadline };
         let timer = deadline.map(|at| Box::pin(sleep_until(at)));
         let timers = Timers::new(limits, started, Moving::new(route, call, started, &drain));
-        Watch { deadline, by_route, timer, timers, cut: drain.listener.cut.listen() }
+        Watch { deadline, by_route, timer, timers, cut: drain.listener.cut.listen(), expired }
     }
 
     /// When the backend should have answered.
@@ -103,6 +107,11 @@ impl Watch {
         {
             return Poll::Ready(Interrupt::Limit(limit));
         }
+        if let Some(expired) = &self.expired
+            && expired.poll(cx).is_ready()
+        {
+            return Poll::Ready(Interrupt::ConnectionAge);
+        }
         self.cut.poll(cx).map(|()| Interrupt::Cut)
     }
 
@@ -139,7 +148,7 @@ impl Interrupt {
     /// True where the gateway ends a call whose client still waits: the client gets a status that it can use, if need be
     /// after the rest of a message.
     pub(crate) fn is_the_gateways(self) -> bool {
-        matches!(self, Interrupt::Cut | Interrupt::Limit(_) | Interrupt::Moved(_))
+        matches!(self, Interrupt::Cut | Interrupt::ConnectionAge | Interrupt::Limit(_) | Interrupt::Moved(_))
     }
 
     /// True where the rest of a message that is under way is waited for however long it takes.
@@ -151,7 +160,7 @@ impl Interrupt {
     pub(crate) fn told_by(self, request: &mut RecvStream) -> Interrupt {
         match self {
             Interrupt::Left(left) => Interrupt::Left(left.told_by(request)),
-            Interrupt::Deadline | Interrupt::Limit(_) | Interrupt::Cut | Interrupt::Moved(_) => self,
+            _ => self,
         }
     }
 
@@ -162,6 +171,7 @@ impl Interrupt {
             Interrupt::Left(Left::Broke(_)) => Ending::Gateway,
             Interrupt::Deadline | Interrupt::Limit(_) => Ending::Deadline,
             Interrupt::Cut | Interrupt::Moved(Move::Drain | Move::DrainCut) => Ending::Drain,
+            Interrupt::ConnectionAge => Ending::ConnectionAge,
             Interrupt::Moved(Move::Removed) => Ending::EndpointRemoved,
             Interrupt::Moved(Move::Age) => Ending::StreamAge,
             Interrupt::Moved(Move::Rebalance) => Ending::Rebalance,
@@ -179,6 +189,9 @@ impl Interrupt {
             Interrupt::Deadline => Status::new(Code::DeadlineExceeded, "deadline exceeded at the gateway"),
             Interrupt::Limit(limit) => Status::new(Code::DeadlineExceeded, limit.words()),
             Interrupt::Cut => Status::new(Code::Unavailable, "the gateway is shutting down"),
+            Interrupt::ConnectionAge => {
+                Status::new(Code::Unavailable, "the connection is older than max_connection_age and its grace")
+            }
             Interrupt::Moved(why) => Status::new(Code::Unavailable, why.words()),
         }
     }

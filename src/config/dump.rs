@@ -173,6 +173,7 @@ fn listener(listener: &Listener, clusters: &[Cluster]) -> Value {
         ("forwarding_headers", some(listener.forwarding_headers.name())),
         ("idle_timeout", never_too(listener.idle_timeout)),
         ("max_connection_age", never_too(listener.max_connection_age)),
+        ("max_connection_age_grace", listener.max_connection_age_grace.and_then(time)),
         ("enable_tls", listener.tls.as_ref().and_then(|_| some(true))),
         ("tls", listener.tls.as_ref().map(tls::listener)),
         ("proxy_protocol", proxy_protocol(&listener.proxy_protocol)),

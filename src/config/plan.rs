@@ -135,6 +135,8 @@ pub struct Listener {
     pub idle_timeout: Option<Duration>,
     /// Sends GOAWAY to a connection of this age, with up to 10 % of jitter; `None` is never.
     pub max_connection_age: Option<Duration>,
+    /// How long its calls may take after that before they end; `None` is as long as they take.
+    pub max_connection_age_grace: Option<Duration>,
     /// TLS towards clients; `None` is plaintext.
     pub tls: Option<ListenerTls>,
     /// Sources whose connections begin with the PROXY protocol.

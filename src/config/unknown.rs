@@ -37,6 +37,7 @@ const ELSEWHERE: &[(&str, &[&str], &str)] = &[
             "max_send_message_size",
             "idle_timeout",
             "max_connection_age",
+            "max_connection_age_grace",
             "http2",
             "enable_tls",
             "tls",

@@ -100,6 +100,8 @@ pub enum Ending {
     Drain,
     /// The endpoint left its cluster, and the time that its streams have then was over.
     EndpointRemoved,
+    /// The client's connection was older than `max_connection_age` and its grace.
+    ConnectionAge,
     /// The stream was older than its route's `max_stream_age`.
     StreamAge,
     /// The stream made room for an endpoint that joined.
@@ -118,6 +120,7 @@ impl Ending {
             Ending::Deadline => "deadline",
             Ending::Drain => "drain",
             Ending::EndpointRemoved => "endpoint_removed",
+            Ending::ConnectionAge => "max_connection_age",
             Ending::StreamAge => "max_stream_age",
             Ending::Rebalance => "rebalance",
         }

@@ -79,6 +79,16 @@ impl Checker<'_, '_> {
         }
     }
 
+    pub(super) fn age_grace(&self, config: Option<&ListenerConfig>, defaults: &Defaults) -> Option<Duration> {
+        let config = config?;
+        let age = self.never_or(config.max_connection_age.as_ref(), defaults.max_connection_age);
+        if age.is_none() {
+            let why = "no connection is too old without `max_connection_age`";
+            self.useless("max_connection_age_grace", config.max_connection_age_grace.as_ref(), why);
+        }
+        self.duration(config.max_connection_age_grace.as_ref())
+    }
+
     pub(super) fn forwarding_headers(
         &self,
         config: Option<&ListenerConfig>,

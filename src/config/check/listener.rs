@@ -131,6 +131,7 @@ impl Checker<'_, '_> {
             idle_timeout: self.never_or(of(|config| config.idle_timeout.as_ref()), defaults.idle_timeout),
             max_connection_age: self
                 .never_or(of(|config| config.max_connection_age.as_ref()), defaults.max_connection_age),
+            max_connection_age_grace: self.age_grace(config, defaults),
             tls: config.and_then(|config| self.listener_tls(config)),
             proxy_protocol: self.proxy_protocol(config.and_then(|config| config.proxy_protocol.as_ref())),
             http2: self.downstream_http2(config.and_then(|config| config.http2.as_ref()?.value.as_ref()), defaults),

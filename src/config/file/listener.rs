@@ -107,6 +107,9 @@ pub(crate) struct ListenerConfig {
     /// Tells a client to reconnect when its connection reaches this age, give or take a tenth. Calls that run go on.
     /// Default: never. At an edge `1h`.
     pub(crate) max_connection_age: Option<At<Duration>>,
+    /// How long after that its calls may take; what is open then ends with UNAVAILABLE, and the connection with it. Default: as
+    /// long as they take.
+    pub(crate) max_connection_age_grace: Option<At<Duration>>,
     /// HTTP/2 settings towards clients.
     pub(crate) http2: Option<At<ListenerHttp2>>,
     /// TLS towards clients, with what stands in `tls`.
