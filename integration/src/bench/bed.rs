@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::load::{Job, Outcome};
 use super::role;
+use crate::certificates::{Authority, Certificate};
 use crate::process::{Process, raise_file_limit};
 use crate::tools::{self, debian};
 
@@ -31,7 +32,12 @@ pub struct Bed {
     pub weir: PathBuf,
     /// How many files a process may have open.
     pub files: u64,
+    /// What peers show under TLS.
+    pub certificate: Certificate,
+    /// The same with its key, in one file.
+    pub certificate_with_key: PathBuf,
     folder: TempDir,
+    _authority: Authority,
     _backend: Process,
 }
 
@@ -52,7 +58,25 @@ impl Bed {
         let process = Process::start("the backend", &mut command)?;
         let backend = role::address(&process)?;
         let folder = tempfile::Builder::new().prefix("weir-bench").tempdir()?;
-        Ok(Bed { proxy_core, load_core, backend, weir, files, folder, _backend: process })
+        let authority = Authority::new()?;
+        let certificate = authority.issue(&["localhost"])?;
+        let certificate_with_key = folder.path().join("both.pem");
+        fs::write(
+            &certificate_with_key,
+            fs::read_to_string(&certificate.cert)? + &fs::read_to_string(&certificate.key)?,
+        )?;
+        Ok(Bed {
+            proxy_core,
+            load_core,
+            backend,
+            weir,
+            files,
+            certificate,
+            certificate_with_key,
+            folder,
+            _authority: authority,
+            _backend: process,
+        })
     }
 
     /// Writes a file for a proxy, in a folder that lives as long as this.

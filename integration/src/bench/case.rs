@@ -29,7 +29,7 @@ pub const USUAL: Case = Case {
     shape: Shape::Unary { size: 100 },
 };
 
-/// All of them. TLS on both sides joins as further cases once the gateway has it.
+/// All of them, without TLS.
 pub const CASES: [Case; 8] = [
     USUAL,
     Case {

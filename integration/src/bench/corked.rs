@@ -9,30 +9,29 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What is sent without waiting for the end of the turn, in bytes.
 const LIMIT: usize = 128 * 1024;
 
 /// The half that h2 gets.
-pub(super) struct Corked(Rc<RefCell<Inner>>);
+pub(super) struct Corked<S>(Rc<RefCell<Inner<S>>>);
 
 /// The half that the connection's task keeps.
-pub(super) struct Cork(Rc<RefCell<Inner>>);
+pub(super) struct Cork<S>(Rc<RefCell<Inner<S>>>);
 
-struct Inner {
-    socket: TcpStream,
+struct Inner<S> {
+    socket: S,
     out: Vec<u8>,
     sent: usize,
 }
 
 /// Splits a socket.
-pub(super) fn cork(socket: TcpStream) -> (Corked, Cork) {
+pub(super) fn cork<S>(socket: S) -> (Corked<S>, Cork<S>) {
     let inner = Rc::new(RefCell::new(Inner { socket, out: Vec::new(), sent: 0 }));
     (Corked(inner.clone()), Cork(inner))
 }
 
-impl Cork {
+impl<S: AsyncWrite + Unpin> Cork<S> {
     /// Polls a connection, and sends what it has written after each turn.
     pub(super) async fn turns<T>(&self, mut connection: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
         poll_fn(|cx| {
@@ -45,7 +44,7 @@ impl Cork {
     }
 }
 
-impl Inner {
+impl<S: AsyncWrite + Unpin> Inner<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.out.len() {
             let sent = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out[self.sent..]))?;
@@ -56,17 +55,18 @@ impl Inner {
         }
         self.out.clear();
         self.sent = 0;
-        Poll::Ready(Ok(()))
+        // Under TLS the socket has a buffer of its own.
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 }
 
-impl AsyncRead for Corked {
+impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0.borrow_mut().socket).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Corked {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
         if inner.out.len() >= LIMIT {

@@ -113,7 +113,7 @@ fn count(bed: &Bed, guarded: &Guarded, calls: usize, profiles: Option<&Path>) ->
     };
     let mut server = Server::start("weir under callgrind", command)?;
     let work = Work::Closed { streams: case.streams, calls, shape: case.shape };
-    bed.load(&Job { target: server.address, connections: case.connections, work })?;
+    bed.load(&Job { target: server.address, connections: case.connections, tls: false, work })?;
     server.process.signal("TERM")?;
     let status = server.process.wait()?;
     let lines = server.process.lines();

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 pub mod call;
 mod closed;
+mod connects;
 mod held;
 mod open;
+mod tls;
 
 use call::{Connection, Shape};
 
@@ -20,6 +22,8 @@ pub struct Job {
     pub target: SocketAddr,
     /// Connections, opened before anything is measured.
     pub connections: usize,
+    /// Whether they speak TLS.
+    pub tls: bool,
     /// What on them.
     pub work: Work,
 }
@@ -44,6 +48,13 @@ pub enum Work {
         calls: usize,
         /// What a call is.
         shape: Shape,
+    },
+    /// Connections one after the other, each up to the SETTINGS of both sides. `connections` says how many at once.
+    Connects {
+        /// Connections in all.
+        count: usize,
+        /// Whether they go on with what the first of each row has agreed on (RFC 8446 2.2).
+        resumed: bool,
     },
     /// Connections that wait, until the process is killed.
     Held {
@@ -81,15 +92,17 @@ impl Outcome {
 ///
 /// With the first call that does not come back as it should.
 pub async fn run(job: Job) -> Result<()> {
+    let is_new = matches!(job.work, Work::Connects { .. });
     let mut connections = Vec::with_capacity(job.connections);
-    for index in 0..job.connections {
-        let connection = Connection::open(job.target).await;
+    for index in 0..if is_new { 0 } else { job.connections } {
+        let connection = Connection::open(job.target, job.tls).await;
         connections.push(connection.with_context(|| format!("connection {index} to {}", job.target))?);
     }
     let began = Instant::now();
     let mut outcome = match job.work {
         Work::Closed { streams, calls, shape } => closed::run(&connections, streams, calls, shape).await?,
         Work::Open { rate, calls, shape } => open::run(&connections, rate, calls, shape).await?,
+        Work::Connects { count, resumed } => connects::run(job.target, job.connections, count, resumed).await?,
         Work::Held { called, streams } => return held::run(&connections, called, streams).await,
     };
     outcome.seconds = began.elapsed().as_secs_f64();

@@ -21,6 +21,7 @@ pub mod scaling;
 mod start;
 mod system_calls;
 mod throughput;
+mod tls;
 
 /// A run under way.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ impl<'a> Bench<'a> {
         throughput::check(&mut self, &running)?;
         // What follows starts processes of its own.
         drop(running);
+        tls::measure(&mut self, peers)?;
         start::measure(&mut self, peers)?;
         scaling::measure(&mut self)?;
         // Last: after it the kernel is busy for a while with the ends of thousands of connections.
@@ -92,7 +94,7 @@ impl<'a> Bench<'a> {
 
     fn load(&self, peer: &Peer, server: &Server, case: &Case, calls: usize) -> Result<f64> {
         let work = Work::Closed { streams: case.streams, calls, shape: case.shape };
-        let job = Job { target: server.address, connections: case.connections, work };
+        let job = Job { target: server.address, connections: case.connections, tls: peer.tls, work };
         let outcome = self.bed.load(&job).with_context(|| format!("{} at {}", peer.name, case.title))?;
         Ok(outcome.seconds)
     }

@@ -23,6 +23,8 @@ pub struct Peer {
     pub name: &'static str,
     /// What it is.
     pub kind: Kind,
+    /// Whether clients speak TLS to it.
+    pub tls: bool,
 }
 
 /// What a peer is.
@@ -42,15 +44,31 @@ pub enum Kind {
 
 /// The columns of the comparison, in their order.
 pub const PEERS: [Peer; 6] = [
-    Peer { name: "Weir", kind: Kind::Weir(Weir::USUAL) },
-    Peer { name: "Weir, access log", kind: Kind::Weir(Weir { access_log: true, ..Weir::USUAL }) },
-    Peer { name: "Envoy", kind: Kind::Envoy },
-    Peer { name: "HAProxy", kind: Kind::Haproxy },
-    Peer { name: "nginx", kind: Kind::Nginx },
-    Peer { name: "TCP splice", kind: Kind::Splice },
+    Peer::new("Weir", Kind::Weir(Weir::USUAL)),
+    Peer::new("Weir, access log", Kind::Weir(Weir { access_log: true, ..Weir::USUAL })),
+    Peer::new("Envoy", Kind::Envoy),
+    Peer::new("HAProxy", Kind::Haproxy),
+    Peer::new("nginx", Kind::Nginx),
+    Peer::new("TCP splice", Kind::Splice),
 ];
 
 impl Peer {
+    /// One to which clients speak without TLS.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: Kind) -> Peer {
+        Peer { name, kind, tls: false }
+    }
+
+    /// The same with TLS; `None` where it has none.
+    #[must_use]
+    pub fn secured(self) -> Option<Peer> {
+        match self.kind {
+            Kind::Splice => None,
+            Kind::Weir(weir) => Some(Peer { kind: Kind::Weir(Weir { tls: true, ..weir }), tls: true, ..self }),
+            Kind::Envoy | Kind::Haproxy | Kind::Nginx => Some(Peer { tls: true, ..self }),
+        }
+    }
+
     /// The name on the command line.
     #[must_use]
     pub fn id(&self) -> String {
@@ -104,9 +122,9 @@ impl Peer {
     pub fn command(&self, bed: &Bed, address: SocketAddr) -> Result<Command> {
         match &self.kind {
             Kind::Weir(weir) => weir.command(bed, address),
-            Kind::Envoy => envoy::command(bed, address),
-            Kind::Haproxy => haproxy::command(bed, address),
-            Kind::Nginx => nginx::command(bed, address),
+            Kind::Envoy => envoy::command(bed, address, self.tls),
+            Kind::Haproxy => haproxy::command(bed, address, self.tls),
+            Kind::Nginx => nginx::command(bed, address, self.tls),
             Kind::Splice => {
                 let (address, backend) = (address.to_string(), bed.backend.to_string());
                 role::command(Some(bed.proxy_core), &["splice", &address, &backend])

@@ -9,9 +9,11 @@ use h2::client::SendRequest;
 use h2::{Ping, RecvStream};
 use http::{HeaderMap, Request};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
+use super::tls;
 use crate::bench::corked::cork;
 use crate::load::message;
 
@@ -106,9 +108,17 @@ impl Connection {
     /// # Errors
     ///
     /// When nobody accepts or speaks HTTP/2.
-    pub async fn open(target: SocketAddr) -> Result<Connection> {
+    pub async fn open(target: SocketAddr, tls: bool) -> Result<Connection> {
         let socket = TcpStream::connect(target).await?;
         socket.set_nodelay(true)?;
+        if tls {
+            Connection::on(tls::Client::new(false).shake(socket).await?).await
+        } else {
+            Connection::on(socket).await
+        }
+    }
+
+    async fn on<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S) -> Result<Connection> {
         let (corked, cork) = cork(socket);
         let (send, mut connection) = h2::client::Builder::new()
             .initial_window_size(1 << 20)

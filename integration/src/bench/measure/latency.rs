@@ -23,7 +23,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, running: &[Running]) -> Result<()> 
     for (round, one) in bench.turns(running) {
         bench.progress("latency", round, one.peer.name);
         let work = Work::Open { rate, calls, shape: USUAL.shape };
-        let job = Job { target: one.server.address, connections: USUAL.connections, work };
+        let job = Job { target: one.server.address, connections: USUAL.connections, tls: false, work };
         let outcome = bench.bed.load(&job).with_context(|| format!("{} at {rate} calls/s", one.peer.name))?;
         for ((_, share), row) in quantiles.iter().zip(&mut rows) {
             row.add(one.peer.name, outcome.quantile(*share));

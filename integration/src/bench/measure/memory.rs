@@ -52,7 +52,7 @@ pub(super) fn measure(bench: &mut Bench<'_>, peers: &[Peer]) -> Result<()> {
 fn grown(bench: &Bench<'_>, peer: &Peer, connections: usize, called: bool, streams: usize) -> Result<(f64, f64)> {
     let server = peer.start(bench.bed)?;
     let before = usage::settled_kib(server.process.pid())?;
-    let job = Job { target: server.address, connections, work: Work::Held { called, streams } };
+    let job = Job { target: server.address, connections, tls: false, work: Work::Held { called, streams } };
     let what = || format!("{} with {connections} connections, {streams} open calls on each", peer.name);
     let held = bench.bed.hold(&job).with_context(what)?;
     let after = usage::settled_kib(server.process.pid())?;

@@ -53,10 +53,10 @@ pub(super) fn measure(bench: &mut Bench<'_>) -> Result<()> {
     for change in CHANGES.iter().filter(|change| bench.options.wants(change.id)) {
         let mut row = Row::new(change.id, change.title, "µs of CPU a call");
         let start = |name, weir, held| -> Result<_> {
-            let peer = Peer { name, kind: Kind::Weir(weir) };
+            let peer = Peer::new(name, Kind::Weir(weir));
             let server = peer.start(bench.bed)?;
             let work = Work::Held { called: false, streams: held };
-            let job = Job { target: server.address, connections: CARRIERS, work };
+            let job = Job { target: server.address, connections: CARRIERS, tls: false, work };
             let load = if held > 0 { Some(bench.bed.hold(&job)?) } else { None };
             Ok((peer, server, load))
         };

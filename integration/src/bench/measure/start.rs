@@ -44,7 +44,7 @@ fn first_call(peer: &Peer, address: SocketAddr) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         if std::net::TcpStream::connect(address).is_ok() {
-            let call = async { Connection::open(address).await?.call(&prepared).await };
+            let call = async { Connection::open(address, false).await?.call(&prepared).await };
             return LocalSet::new().block_on(&runtime, call);
         }
         sleep(KNOCK_INTERVAL);

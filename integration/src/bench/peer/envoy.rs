@@ -20,14 +20,31 @@ pub(super) fn version() -> Result<String> {
     Ok(format!("Envoy {}", version.with_context(|| format!("envoy --version says {text}"))?))
 }
 
-pub(super) fn command(bed: &Bed, address: SocketAddr) -> Result<Command> {
-    let config = bed.file(&format!("envoy-{}.yaml", address.port()), &config(address, bed.backend))?;
+pub(super) fn command(bed: &Bed, address: SocketAddr, tls: bool) -> Result<Command> {
+    let socket = if tls { secured(bed) } else { String::new() };
+    let config = bed.file(&format!("envoy-{}.yaml", address.port()), &config(address, bed.backend, &socket))?;
     let mut command = Bed::pinned(&bed.proxy_core.to_string(), program()?);
     command.arg("-c").arg(config).args(["--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]);
     Ok(command)
 }
 
-fn config(address: SocketAddr, backend: SocketAddr) -> String {
+/// Lines of a filter chain.
+fn secured(bed: &Bed) -> String {
+    let (cert, key) = (bed.certificate.cert.display(), bed.certificate.key.display());
+    format!(
+        r#"
+      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          common_tls_context:
+            alpn_protocols: [h2]
+            tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}
+            tls_certificates: [{{certificate_chain: {{filename: {cert}}}, private_key: {{filename: {key}}}}}]"#
+    )
+}
+
+fn config(address: SocketAddr, backend: SocketAddr, secured: &str) -> String {
     let socket = |address: SocketAddr| {
         format!("{{socket_address: {{address: {}, port_value: {}}}}}", address.ip(), address.port())
     };
@@ -45,7 +62,7 @@ fn config(address: SocketAddr, backend: SocketAddr) -> String {
           codec_type: HTTP2
           route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: backend, timeout: 0s}}}}]}}]}}
           stream_idle_timeout: 0s
-          http_filters: [{{name: envoy.filters.http.router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]
+          http_filters: [{{name: envoy.filters.http.router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]{secured}
   clusters:
   - name: backend
     connect_timeout: 1s

@@ -20,17 +20,21 @@ pub(super) fn version() -> Result<String> {
     Ok(format!("HAProxy {}", version.with_context(|| format!("haproxy -v says {text}"))?))
 }
 
-pub(super) fn command(bed: &Bed, address: SocketAddr) -> Result<Command> {
-    let config = bed.file(&format!("haproxy-{}.cfg", address.port()), &config(bed, address))?;
+pub(super) fn command(bed: &Bed, address: SocketAddr, tls: bool) -> Result<Command> {
+    let config = bed.file(&format!("haproxy-{}.cfg", address.port()), &config(bed, address, tls))?;
     let mut command = Bed::pinned(&bed.proxy_core.to_string(), PROGRAM);
     command.arg("-db").arg("-f").arg(config);
     Ok(command)
 }
 
-fn config(bed: &Bed, address: SocketAddr) -> String {
+fn config(bed: &Bed, address: SocketAddr, tls: bool) -> String {
     // A connection has two ends; the margin is for listeners and what else it opens.
     let most = (bed.files / 2).saturating_sub(100);
     let backend = bed.backend;
+    let proto = match tls {
+        true => format!("ssl crt {} alpn h2 ssl-min-ver TLSv1.3", bed.certificate_with_key.display()),
+        false => "proto h2".to_owned(),
+    };
     format!(
         "global
   nbthread 1
@@ -41,7 +45,7 @@ defaults
   timeout client 1h
   timeout server 1h
 frontend in
-  bind {address} proto h2
+  bind {address} {proto}
   default_backend echo
 backend echo
   server echo {backend} proto h2

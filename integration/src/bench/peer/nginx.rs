@@ -22,16 +22,23 @@ pub(super) fn version() -> Result<String> {
     Ok(format!("nginx {}", version.with_context(|| format!("nginx -v says {text}"))?))
 }
 
-pub(super) fn command(bed: &Bed, address: SocketAddr) -> Result<Command> {
+pub(super) fn command(bed: &Bed, address: SocketAddr, tls: bool) -> Result<Command> {
     let name = format!("nginx-{}", address.port());
-    let config = bed.file(&format!("{name}.conf"), &config(bed, address, &name))?;
+    let config = bed.file(&format!("{name}.conf"), &config(bed, address, &name, tls))?;
     let mut command = Bed::pinned(&bed.proxy_core.to_string(), PROGRAM);
     command.arg("-e").arg("stderr").arg("-p").arg(bed.folder()).arg("-c").arg(config);
     Ok(command)
 }
 
-fn config(bed: &Bed, address: SocketAddr, name: &str) -> String {
+fn config(bed: &Bed, address: SocketAddr, name: &str, tls: bool) -> String {
     let (backend, files) = (bed.backend, bed.files);
+    let (cert, key) = (bed.certificate.cert.display(), bed.certificate.key.display());
+    let secured = match tls {
+        true => format!(
+            " ssl http2;\n    ssl_certificate {cert};\n    ssl_certificate_key {key};\n    ssl_protocols TLSv1.3"
+        ),
+        false => " http2".to_owned(),
+    };
     // nginx closes a connection after 1,000 requests, and gives a stream 60 s, unless it is told otherwise.
     format!(
         "daemon off;
@@ -52,7 +59,7 @@ http {{
   keepalive_timeout 1h;
   upstream echo {{ server {backend}; keepalive 2000; keepalive_requests 1000000000; keepalive_timeout 1h; }}
   server {{
-    listen {address} http2;
+    listen {address}{secured};
     http2_max_concurrent_streams 1000;
     grpc_read_timeout 1h;
     grpc_send_timeout 1h;

@@ -20,11 +20,13 @@ pub struct Weir {
     pub workers: usize,
     /// Whether each call is logged, to a file.
     pub access_log: bool,
+    /// Whether clients speak TLS.
+    pub tls: bool,
 }
 
 impl Weir {
     /// What a deployment of some size has.
-    pub const USUAL: Weir = Weir { routes: 100, filters: 2, workers: 1, access_log: false };
+    pub const USUAL: Weir = Weir { routes: 100, filters: 2, workers: 1, access_log: false, tls: false };
 
     pub(super) fn command(&self, bed: &Bed, address: SocketAddr) -> Result<Command> {
         let config = bed.file(&format!("weir-{}.yaml", address.port()), &self.config(bed, address))?;
@@ -42,7 +44,15 @@ impl Weir {
     #[must_use]
     pub fn config(&self, bed: &Bed, address: SocketAddr) -> String {
         let log = bed.folder().join(format!("access-{}.log", address.port()));
-        self.yaml(address, bed.backend, self.access_log.then(|| log.display().to_string()).as_deref())
+        let yaml = self.yaml(address, bed.backend, self.access_log.then(|| log.display().to_string()).as_deref());
+        if !self.tls {
+            return yaml;
+        }
+        let (cert, key) = (bed.certificate.cert.display(), bed.certificate.key.display());
+        let tls = format!(
+            "      config: {{enable_tls: true, tls: {{cert_file: {cert}, key_file: {key}}}}}\n      filter_chains:\n"
+        );
+        yaml.replace("      filter_chains:\n", &tls)
     }
 
     /// The configuration file, of calls from `address` to `backend`.

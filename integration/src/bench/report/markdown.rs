@@ -7,8 +7,8 @@ use crate::bench::results::{Results, Row};
 
 /// What each group is called, in the order of the document.
 const GROUPS: [(&str, &str); 9] = [
-    ("cpu", "CPU per call, in µs (ratio to Envoy)"),
-    ("rate", "Calls a second, closed loop; the load and the backend share the other core"),
+    ("cpu", "CPU per call, of new connections per connection, in µs (ratio to Envoy)"),
+    ("rate", "Calls or connections a second, closed loop; the load and the backend share the other core"),
     ("busy", "How much of its core the proxy used meanwhile, in %"),
     ("latency", "Latency at a fixed rate, open loop, in µs"),
     ("memory", "Resident memory"),
