@@ -127,6 +127,10 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
+            if let Some(left) = client.leaves_at_once().await {
+                let interrupt = Interrupt::Left(left).told_by(stream);
+                return record.end_with(interrupt.status().code, interrupt.ending(), &interrupt.status().message);
+            }
             let drain = WatchedDrain { local, listener: &record.listener };
             let expiry = client.expiry();
             let mut watch = Watch::new(record.started(), *deadline, route, &record.call, drain, expiry);

@@ -77,8 +77,13 @@ pub(crate) async fn serve(local: Rc<Local>, listener: Rc<Listener>, socket: Stre
             let peer = connection.shared.peer;
             match poll_fn(|cx| connection.poll(&drain, cx)).await {
                 Err(End::Abused(abuse)) => {
-                    metrics.abusive(index, abuse).add(1);
-                    tracing::warn!(listener = %name, %peer, why = abuse.words(), "connection closed");
+                    let times = metrics.abusive(index, abuse);
+                    times.add(1);
+                    // A line for each would be one more thing to flood.
+                    if times.get().is_power_of_two() {
+                        let (why, times) = (abuse.words(), times.get());
+                        tracing::warn!(listener = %name, %peer, why, times, "connection closed");
+                    }
                 }
                 Err(error) => {
                     if let End::Http2(error) = &error
@@ -172,7 +177,7 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         // Resets are counted by `Policing`, which knows a burst of cancels from a flood; h2's limits hold for the whole
         // life of a connection and would end an honest one.
-        .max_pending_accept_reset_streams(Abuse::Resets.allowance().burst as usize)
+        .max_pending_accept_reset_streams(Abuse::Resets.allowance(http2.max_concurrent_streams).burst as usize)
         .max_local_error_reset_streams(None);
     builder
 }
@@ -231,7 +236,9 @@ impl Connection {
         loop {
             match ready!(self.h2.poll_accept(cx)) {
                 Some(Ok((request, respond))) => {
-                    let client = Client::new(self.shared.clone(), respond, self.cork.meter.resets_came());
+                    let resets_came = self.cork.meter.resets_came() || self.cork.has_resets();
+                    let may_leave = resets_came && self.cork.is_cut();
+                    let client = Client::new(self.shared.clone(), respond, resets_came, may_leave);
                     if let Some(serving) =
                         guard(|| call::take_on(&self.local, &self.listener.served(), request, client))
                     {
@@ -305,7 +312,7 @@ mod tests {
         let mut connection = handshake.await.expect("a client");
         let mut calls = 0;
         while let Some(Ok((_, respond))) = connection.accept().await {
-            let mut client = Client::new(shared.clone(), respond, false);
+            let mut client = Client::new(shared.clone(), respond, false, false);
             calls += 1;
             guard(move || {
                 assert!(calls > 1, "a bug");

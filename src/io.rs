@@ -12,6 +12,7 @@ mod half_open;
 mod incoming;
 mod meter;
 mod queue;
+mod share;
 mod turns;
 
 use std::cell::RefCell;
@@ -93,7 +94,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
     /// `Pending` means that the socket takes no more now; the task is woken when it does.
     pub(crate) fn poll_uncork(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.inner.borrow_mut();
-        inner.incoming.turned();
+        inner.incoming.turned(&self.meter);
         ready!(inner.poll_write_out(&self.meter, cx))?;
         if std::mem::take(&mut inner.held) {
             // The socket has room again, and h2 has not heard of it.
@@ -112,6 +113,16 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
     /// The first bytes that came, as far as they have.
     pub(crate) fn first_bytes(&self) -> ([u8; FIRST], usize) {
         self.inner.borrow().incoming.first_bytes()
+    }
+
+    /// True when the peer has reset a stream in what this turn has brought.
+    pub(crate) fn has_resets(&self) -> bool {
+        self.inner.borrow().incoming.has_resets()
+    }
+
+    /// True when this turn has not read all that came: another one follows at once.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.inner.borrow().incoming.is_cut()
     }
 
     /// The number of the frame other than DATA, or of the header block, that the peer has begun and not ended, and whether

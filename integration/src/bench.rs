@@ -14,5 +14,6 @@ pub mod peer;
 pub mod report;
 pub mod results;
 pub mod role;
+pub mod siege;
 pub mod splice;
 pub mod usage;

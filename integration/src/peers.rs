@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub mod attacker;
+pub mod attacks;
 pub mod backend;
 pub mod bare;
 pub mod client;

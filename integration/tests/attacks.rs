@@ -5,6 +5,7 @@
 
 use weir_integration::gateway::Gateway;
 use weir_integration::peers::attacker::{Attacker, END_HEADERS, END_STREAM, PREFACE, field, frame, kind, request};
+use weir_integration::peers::attacks::{Flood, bomb, flood, open, stream};
 use weir_integration::peers::backend::Backend;
 use weir_integration::peers::client::{Client, METHOD, Open};
 use weir_integration::peers::setup::Setup;
@@ -68,92 +69,58 @@ impl Siege {
     }
 }
 
-fn stream(number: u32) -> u32 {
-    number * 2 + 1
+/// A flood, with its own name in the metric.
+async fn is_outlived(name: &str, config: &str) {
+    let Flood { reason, next, .. } = flood(name).unwrap();
+    Siege::begin(config).await.outlives(reason, next).await;
 }
 
-fn open(stream: u32) -> Vec<u8> {
-    frame(kind::HEADERS, END_HEADERS, stream, &request("/attack.Service/Method"))
-}
-
-/// CVE-2023-44487.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_are_reset_as_soon_as_they_are_opened() {
-    let cancel = |number| [open(stream(number)), frame(kind::RST_STREAM, 0, stream(number), &[0, 0, 0, 8])].concat();
-    Siege::begin("").await.outlives("resets", cancel).await;
+    is_outlived("cancel", "").await;
 }
 
-/// CVE-2025-8671: the client makes the server reset, with a window that overflows.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_the_gateway_is_made_to_reset() {
-    let overflow = 0x7fff_ffff_u32.to_be_bytes();
-    let fault = |number| [open(stream(number)), frame(kind::WINDOW_UPDATE, 0, stream(number), &overflow)].concat();
-    Siege::begin("").await.outlives("resets", fault).await;
+    is_outlived("overflow", "").await;
 }
 
-/// The same with requests that are malformed (RFC 9113 8.1.1): `te` may only be `trailers`.
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_without_end() {
-    let block = [request("/attack.Service/Method"), field(b"connection", b"close")].concat();
-    let malformed = |number| frame(kind::HEADERS, END_HEADERS, stream(number), &block);
-    Siege::begin("").await.outlives("resets", malformed).await;
+    is_outlived("malformed", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pings_without_end() {
-    Siege::begin("").await.outlives("pings", |_| frame(kind::PING, 0, 0, &[0; 8])).await;
+    is_outlived("ping", "").await;
     // And where pings may come as often as they like.
-    let siege = Siege::begin("http2: {keepalive_min_time: 0s, keepalive_permit_without_calls: true}").await;
-    siege.outlives("pings", |_| frame(kind::PING, 0, 0, &[0; 8])).await;
+    is_outlived("ping", "http2: {keepalive_min_time: 0s, keepalive_permit_without_calls: true}").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_without_end() {
-    let window = |number: u32| [&[0, 4, 0, 0, 0][..], &[number as u8]].concat();
-    Siege::begin("").await.outlives("settings", |number| frame(kind::SETTINGS, 0, 0, &window(number))).await;
+    is_outlived("settings", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_say_nothing_without_end() {
-    let empty = |number| match number {
-        0 => open(1),
-        _ => frame(kind::DATA, 0, 1, &[]),
-    };
-    Siege::begin("").await.outlives("empty_frames", empty).await;
-    let one = 1_u32.to_be_bytes();
-    Siege::begin("").await.outlives("window_updates", |_| frame(kind::WINDOW_UPDATE, 0, 0, &one)).await;
-    Siege::begin("").await.outlives("priorities", |_| frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 3, 1])).await;
-    Siege::begin("").await.outlives("unknown_frames", |_| frame(kind::UNKNOWN, 0, 0, &[0; 4])).await;
-    // Answers to pings that nobody has sent.
-    Siege::begin("").await.outlives("unknown_frames", |_| frame(kind::PING, 1, 0, &[0; 8])).await;
+    for name in ["empty-data", "window-update", "priority", "unknown", "pong"] {
+        is_outlived(name, "").await;
+    }
 }
 
 /// h2 counts these itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn header_blocks_without_end() {
-    let empty = |number| match number {
-        0 => frame(kind::HEADERS, 0, 1, &request("/attack.Service/Method")),
-        _ => frame(kind::CONTINUATION, 0, 1, &[]),
-    };
-    Siege::begin("").await.outlives("http2_limits", empty).await;
-    let large = field(b"x", &[b'x'; 1000]);
-    let fields = |number| match number {
-        0 => frame(kind::HEADERS, 0, 1, &request("/attack.Service/Method")),
-        _ => frame(kind::CONTINUATION, 0, 1, &large),
-    };
-    Siege::begin("").await.outlives("http2_limits", fields).await;
+    is_outlived("continuation", "").await;
+    is_outlived("fields", "").await;
 }
 
-/// An HPACK bomb: a field of four kilobytes that is put into the table once, and named by one byte as often as will fit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_bytes_that_become_many() {
     let siege = Siege::begin("").await;
-    let mut bomb = request("/attack.Service/Method");
-    bomb.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
-    bomb.extend([b'x'; 4000]);
-    bomb.extend([0xbe; 12_000]);
     let mut attacker = siege.attacker().await;
-    attacker.say(&frame(kind::HEADERS, END_HEADERS, 1, &bomb)).await.unwrap();
+    attacker.say(&bomb()).await.unwrap();
     attacker.ended().await.unwrap();
     siege.counted("http2_limits", 1.0).await;
     siege.outlived().await;

@@ -1,6 +1,7 @@
 //! The client's side of one stream: what is sent to it, and whether it still listens.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -72,14 +73,21 @@ pub(crate) struct Client {
     queue: Rc<Queue>,
     /// Streams were reset in the turn in which this one appeared.
     may_have_left: bool,
+    /// And more of what the client has sent is to be read in the next turn.
+    may_leave: bool,
     /// The connection's clean turns when the head was handed to h2.
     head_turn: u64,
 }
 
 impl Client {
-    pub(crate) fn new(shared: Rc<Shared>, respond: SendResponse<Queued>, may_have_left: bool) -> Client {
+    pub(crate) fn new(
+        shared: Rc<Shared>,
+        respond: SendResponse<Queued>,
+        may_have_left: bool,
+        may_leave: bool,
+    ) -> Client {
         shared.open.set(shared.open.get() + 1);
-        Client { shared, respond, stream: None, queue: Rc::default(), may_have_left, head_turn: 0 }
+        Client { shared, respond, stream: None, queue: Rc::default(), may_have_left, may_leave, head_turn: 0 }
     }
 
     /// Where the client's connection came from.
@@ -116,6 +124,19 @@ impl Client {
             Poll::Ready(left) => Some(left),
             Poll::Pending => None,
         }
+    }
+
+    /// The same in the turn after that, where there is one: a flood does not end with what one turn reads.
+    pub(crate) async fn leaves_at_once(&mut self) -> Option<Left> {
+        if !self.may_leave {
+            return None;
+        }
+        let since = self.shared.turns.now();
+        poll_fn(|cx| match self.poll_left(cx) {
+            Poll::Ready(left) => Poll::Ready(Some(left)),
+            Poll::Pending => self.shared.turns.poll_passed(since, cx).map(|()| None),
+        })
+        .await
     }
 
     /// Ready when the client has left.

@@ -17,7 +17,7 @@ pub(super) fn start(filter: Option<&str>) {
         eprintln!("notice: this build logs nothing below {STATIC_MAX_LEVEL}; a build without --release does");
     }
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(possible))
+        .with_env_filter(self::filter(asked))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter_reloading();
@@ -31,10 +31,20 @@ pub(super) fn start(filter: Option<&str>) {
     }
 }
 
+/// What libraries say at `warn` tells of single frames that peers have sent, and a peer may send as many as it likes: h2 has a line for
+/// every answer to a PING that nobody sent. Whoever wants to read it asks for it by name.
+const QUIET: &str =
+    "h2=error,hyper=error,hyper_util=error,rustls=error,tonic=error,hickory_resolver=error,hickory_proto=error";
+
+/// The filter that a text asks for. What stands later in it goes before.
+fn filter(text: &str) -> EnvFilter {
+    EnvFilter::new(format!("{QUIET},{}", capped(text, STATIC_MAX_LEVEL)))
+}
+
 /// Goes on with another filter, where the log is our own.
 pub(super) fn change(filter: Option<&str>) {
     if let Some(change) = CHANGE.get() {
-        change(EnvFilter::new(capped(filter.unwrap_or("info"), STATIC_MAX_LEVEL)));
+        change(self::filter(filter.unwrap_or("info")));
     }
 }
 
@@ -61,7 +71,19 @@ fn capped(filter: &str, most: LevelFilter) -> String {
 mod tests {
     use tracing::level_filters::LevelFilter;
 
-    use super::capped;
+    use super::{capped, filter};
+
+    #[test]
+    fn libraries_are_quiet_unless_somebody_asks() {
+        let of = |text: &str, target: &str| {
+            let filter = filter(text).to_string();
+            filter.split(',').rev().find_map(|one| Some(one.strip_prefix(target)?.to_owned())).unwrap_or_default()
+        };
+        assert_eq!(of("info", "h2="), "error");
+        assert_eq!(of("info,h2=warn", "h2="), "warn");
+        assert_eq!(of("rustls=info,warn", "rustls="), "info");
+        assert_eq!(of("rustls=info,warn", "h2="), "error");
+    }
 
     #[test]
     fn a_directive_says_no_more_than_the_build_carries() {

@@ -27,9 +27,11 @@ pub(super) struct Allowance {
     pub(super) rate: u32,
 }
 
-/// An honest client that gives up on all it has open, several times over. A flood is a hundred times as fast
-/// (CVE-2023-44487, CVE-2025-8671, CVE-2019-9518).
+/// More than any client has a use for. A flood is a hundred times as fast (CVE-2019-9518).
 const MANY: Allowance = Allowance { burst: 20_000, rate: 2_000 };
+
+/// Resets at once, of a client that may have few streams.
+const FEWEST_RESETS: u32 = 1_000;
 
 /// A new initial window is added to every stream that is open (RFC 9113 6.9.2), so that SETTINGS are dear. Clients that
 /// measure the bandwidth send a handful in the life of a connection.
@@ -86,10 +88,16 @@ impl Abuse {
         }
     }
 
-    /// How many there may be of what is counted.
-    pub(super) const fn allowance(self) -> Allowance {
+    /// How many there may be of what is counted, where a client may have so many streams at once.
+    pub(super) fn allowance(self, streams: u32) -> Allowance {
         match self {
             Abuse::Settings => FEW,
+            Abuse::Resets => {
+                // An honest client may give up on all that it has open. Each costs us a call's beginning and its end
+                // (CVE-2023-44487, CVE-2025-8671).
+                let burst = streams.clamp(FEWEST_RESETS, MANY.burst as u32);
+                Allowance { burst: burst as i32, ..MANY }
+            }
             _ => MANY,
         }
     }

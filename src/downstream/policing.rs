@@ -23,6 +23,8 @@ const EARNED: i32 = 10;
 /// The meter of a connection from a client.
 #[derive(Debug)]
 pub(crate) struct Policing {
+    /// How many a client may have at once.
+    streams: u32,
     ping_min_time: Duration,
     ping_without_calls: bool,
     pings: Cell<u32>,
@@ -37,7 +39,9 @@ pub(crate) struct Policing {
     answers: Cell<u32>,
     /// How many of them have earned WINDOW_UPDATEs and PINGs already.
     credited: [Cell<u32>; 2],
-    resets_came: Cell<bool>,
+    /// Streams that were reset in this turn, by either side, and in the one before.
+    resets: Cell<usize>,
+    resets_before: Cell<usize>,
     last_stream: Cell<u32>,
     has_settings: Cell<bool>,
 }
@@ -67,6 +71,14 @@ impl FrameMeter for std::rc::Rc<Policing> {
         }
     }
 
+    fn is_strange(&self) -> bool {
+        true
+    }
+
+    fn resets(&self) -> usize {
+        self.resets_before.get() + self.resets.get()
+    }
+
     fn sent(&self, frame: Frame) {
         match frame {
             Frame::Data => {
@@ -84,17 +96,19 @@ impl Policing {
     pub(super) fn new(http2: &plan::DownstreamHttp2) -> Policing {
         let now = Instant::now();
         Policing {
+            streams: http2.max_concurrent_streams,
             ping_min_time: http2.keepalive_min_time,
             ping_without_calls: http2.keepalive_permit_without_calls,
             pings: Cell::new(0),
             last_ping: Cell::new(None),
             strikes: Cell::new(0),
             answered: Cell::new(false),
-            budgets: array::from_fn(|at| Budget::new(Abuse::ALL[at].allowance(), now)),
+            budgets: array::from_fn(|at| Budget::new(Abuse::ALL[at].allowance(http2.max_concurrent_streams), now)),
             suspect: Cell::new(None),
             answers: Cell::new(0),
             credited: [Cell::new(0), Cell::new(0)],
-            resets_came: Cell::new(false),
+            resets: Cell::new(0),
+            resets_before: Cell::new(0),
             last_stream: Cell::new(0),
             has_settings: Cell::new(false),
         }
@@ -107,19 +121,19 @@ impl Policing {
 
     /// True when a stream was reset in this turn, by either side.
     pub(super) fn resets_came(&self) -> bool {
-        self.resets_came.get()
+        self.resets.get() > 0
     }
 
     /// Judges what arrived since the last time; `open` is the number of streams. Why the connection must end, if it must.
     pub(super) fn verdict(&self, open: usize) -> Option<Abuse> {
-        self.resets_came.set(false);
+        self.resets_before.set(self.resets.replace(0));
         if self.pings.get() > 0 && self.too_many_pings(open, Instant::now()) {
             return Some(Abuse::Pings);
         }
         let suspect = self.suspect.get()?;
         self.suspect.set(None);
         self.credit(suspect);
-        let overdrawn = self.budgets[suspect as usize].is_overdrawn(suspect.allowance(), Instant::now());
+        let overdrawn = self.budgets[suspect as usize].is_overdrawn(suspect.allowance(self.streams), Instant::now());
         overdrawn.then_some(suspect)
     }
 
@@ -135,7 +149,7 @@ impl Policing {
     }
 
     fn reset(&self) {
-        self.resets_came.set(true);
+        self.resets.set(self.resets.get() + 1);
         self.take(Abuse::Resets);
     }
 
@@ -155,7 +169,8 @@ impl Policing {
         let answers = self.answers.get();
         let new = answers.wrapping_sub(credited.replace(answers));
         let earned = i32::try_from(new).unwrap_or(i32::MAX).saturating_mul(EARNED);
-        self.budgets[what as usize].earn(earned.min(what.allowance().burst), what.allowance());
+        let allowance = what.allowance(self.streams);
+        self.budgets[what as usize].earn(earned.min(allowance.burst), allowance);
     }
 
     fn too_many_pings(&self, open: usize, now: Instant) -> bool {
@@ -250,7 +265,7 @@ mod tests {
             (Frame::Unknown, Abuse::UnknownFrames),
         ] {
             let policing = policing(false);
-            let burst = abuse.allowance().burst as usize;
+            let burst = abuse.allowance(1).burst as usize;
             assert_eq!(receive(&policing, frame, burst), None, "{frame:?}");
             assert_eq!(receive(&policing, frame, burst), Some(abuse), "{frame:?}");
         }
@@ -259,7 +274,7 @@ mod tests {
     #[test]
     fn our_own_resets_count_as_the_clients() {
         let policing = policing(false);
-        (0..2 * Abuse::Resets.allowance().burst).for_each(|_| policing.sent(Frame::Reset));
+        (0..2 * Abuse::Resets.allowance(1).burst).for_each(|_| policing.sent(Frame::Reset));
         assert_eq!(policing.verdict(1), Some(Abuse::Resets));
     }
 

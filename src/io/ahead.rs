@@ -85,9 +85,9 @@ impl Ahead {
         }
     }
 
-    /// Moves what fits into `buf`.
-    pub(super) fn take(&mut self, buf: &mut ReadBuf<'_>) {
-        let size = buf.remaining().min(self.end - self.start);
+    /// Moves what fits into `buf`, and `most` bytes at most.
+    pub(super) fn take(&mut self, buf: &mut ReadBuf<'_>, most: usize) {
+        let size = buf.remaining().min(self.end - self.start).min(most);
         buf.put_slice(&self.buffer[self.start..self.start + size]);
         self.start += size;
         if self.start == self.end {
@@ -126,9 +126,9 @@ mod tests {
         assert!(ahead.poll_fill(&mut socket, &mut cx).is_ready());
         assert_eq!(ahead.bytes(), [7; 100]);
         let mut taken = [0; 60];
-        ahead.take(&mut ReadBuf::new(&mut taken));
+        ahead.take(&mut ReadBuf::new(&mut taken), 100);
         assert_eq!((taken, ahead.bytes().len()), ([7; 60], 40));
-        ahead.take(&mut ReadBuf::new(&mut taken));
+        ahead.take(&mut ReadBuf::new(&mut taken), 100);
         assert!(ahead.is_empty());
     }
 }

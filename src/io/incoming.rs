@@ -1,7 +1,6 @@
 //! The direction from the peer: metered, and gathered before h2 sees it.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -10,6 +9,7 @@ use super::ahead::Ahead;
 use super::gather;
 use super::half_open::Latest;
 use super::meter::{FrameMeter, Scanner};
+use super::share::{Cost, Share, read_some};
 
 /// A turn reads no more than this, so that one connection's burst does not keep the others waiting, and its calls take
 /// its frames out of h2 before they are too many (h2 ends a connection that makes it keep many small ones).
@@ -26,7 +26,12 @@ pub(super) struct Incoming {
     /// The first bytes that came, and how many.
     first: ([u8; FIRST], usize),
     in_turn: usize,
+    share: Share,
+    /// The turn ended before all had been read that there was.
+    is_cut: bool,
     ahead: Ahead,
+    /// What the frames cost that were read ahead, and how many bytes they have.
+    ahead_costs: (Cost, usize),
     /// The socket had nothing more when it was asked last.
     starved: bool,
 }
@@ -37,6 +42,7 @@ pub(super) struct Came {
     /// How much of it is left after gathering.
     kept: usize,
     pub(super) frames: usize,
+    cost: Cost,
 }
 
 impl Incoming {
@@ -46,7 +52,10 @@ impl Incoming {
             latest: Latest::new(),
             first: ([0; FIRST], 0),
             in_turn: 0,
+            share: Share::default(),
+            is_cut: false,
             ahead: Ahead::default(),
+            ahead_costs: Default::default(),
             starved: false,
         }
     }
@@ -61,9 +70,20 @@ impl Incoming {
         Some((self.latest.half_open(&self.scanner)?, self.starved))
     }
 
+    /// True when the peer has reset a stream in what this turn has brought.
+    pub(super) fn has_resets(&self) -> bool {
+        self.share.has_resets()
+    }
+
+    /// True when another turn is due for what this one has not read.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// A turn of the connection has ended.
-    pub(super) fn turned(&mut self) {
-        self.in_turn = 0;
+    pub(super) fn turned(&mut self, meter: &impl FrameMeter) {
+        (self.in_turn, self.is_cut) = (0, false);
+        self.share.turned(meter);
     }
 
     /// Gives h2 what has come. Nothing more in `buf` is the end of the connection.
@@ -76,13 +96,16 @@ impl Incoming {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         loop {
-            if !self.ahead.is_empty() {
-                self.ahead.take(buf);
-                return Poll::Ready(Ok(()));
-            }
-            if self.in_turn >= TURN_LIMIT {
+            if self.share.is_used_up(meter) || self.in_turn >= TURN_LIMIT && self.ahead.is_empty() {
+                self.is_cut = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if !self.ahead.is_empty() {
+                self.ahead.take(buf, self.share.at_once());
+                let (cost, size) = self.ahead_costs;
+                self.share.use_up(cost.of(buf.filled().len() - before, size));
+                return Poll::Ready(Ok(()));
             }
             let read = if self.ahead.is_due() {
                 ready!(self.poll_ahead(socket, meter, cx))?
@@ -104,11 +127,12 @@ impl Incoming {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
         let before = buf.filled().len();
-        let read = Pin::new(socket).poll_read(cx, buf);
+        let read = read_some(socket, cx, buf, self.share.at_once());
         self.starved = read.is_pending();
         ready!(read)?;
         let came = self.pass(meter, &mut buf.filled_mut()[before..]);
         self.ahead.learn(&came);
+        self.share.use_up(came.cost);
         buf.set_filled(before + came.kept);
         Poll::Ready(Ok(came.size))
     }
@@ -126,6 +150,7 @@ impl Incoming {
         let came = self.pass(meter, ahead.bytes());
         ahead.learn(&came);
         ahead.keep(came.kept);
+        self.ahead_costs = (came.cost, came.kept);
         self.ahead = ahead;
         Poll::Ready(Ok(came.size))
     }
@@ -133,7 +158,7 @@ impl Incoming {
     /// Meters and gathers what one read has brought.
     fn pass(&mut self, meter: &impl FrameMeter, bytes: &mut [u8]) -> Came {
         self.note_first(bytes);
-        let (size, mut frames) = (bytes.len(), 0);
+        let (size, mut frames, mut cost) = (bytes.len(), 0, Cost::default());
         self.in_turn += size;
         let kept = gather::with(|gather| {
             self.scanner.scan(bytes, |seen| {
@@ -141,10 +166,11 @@ impl Incoming {
                 gather.add(seen, size);
                 meter.received(seen.frame);
                 frames += 1;
+                cost.add(seen.frame);
             });
             gather.rewrite(bytes)
         });
-        Came { size, kept, frames }
+        Came { size, kept, frames, cost }
     }
 
     fn note_first(&mut self, bytes: &[u8]) {

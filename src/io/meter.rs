@@ -50,6 +50,14 @@ pub(crate) trait FrameMeter {
     fn received(&self, frame: Frame);
     /// A frame was handed to the cork.
     fn sent(&self, frame: Frame);
+    /// Whether the peer is one that might like the others to wait.
+    fn is_strange(&self) -> bool {
+        false
+    }
+    /// Streams that were reset in this turn and the one before, by either side.
+    fn resets(&self) -> usize {
+        0
+    }
     /// The kernel has taken some of what was handed to the cork, or all of it.
     fn some_left(&self) {}
 }

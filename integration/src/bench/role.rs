@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use tokio::task::LocalSet;
 
-use super::{backend, load, splice};
+use super::{backend, load, siege, splice};
 use crate::bench::bed::Bed;
 use crate::process::Process;
 
@@ -28,6 +28,10 @@ pub fn play() -> Result<bool> {
         ["backend"] => LocalSet::new().block_on(&runtime, backend::serve(tell))?,
         ["splice", address, backend] => runtime.block_on(splice::serve(address.parse()?, backend.parse()?))?,
         ["load", job] => LocalSet::new().block_on(&runtime, load::run(serde_json::from_str(job)?))?,
+        ["sink", address] => LocalSet::new().block_on(&runtime, siege::sink(address.parse()?))?,
+        ["attack", name, target, per_second] => {
+            LocalSet::new().block_on(&runtime, siege::attack(name, target.parse()?, per_second.parse()?))?;
+        }
         _ => bail!("no such role: {role:?}"),
     }
     Ok(true)

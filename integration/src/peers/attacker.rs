@@ -173,6 +173,34 @@ impl Attacker {
         .await
     }
 
+    /// Says these bytes from the beginning until the connection has ended, and reads what comes meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub async fn pour(mut self, bytes: &[u8]) -> Result<()> {
+        let (mut reader, mut writer) = self.socket.split();
+        let deaf = async {
+            let mut sink = [0; 16 * 1024];
+            while reader.read(&mut sink).await.is_ok_and(|read| read > 0) {}
+        };
+        let speak = async {
+            for piece in bytes.chunks(16 * 1024) {
+                if writer.write_all(piece).await.is_err() {
+                    return;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        within("the end of the connection", async {
+            tokio::select! {
+                () = deaf => {}
+                () = speak => {}
+            }
+        })
+        .await
+    }
+
     /// The next frame; `None` at the end, however it came.
     ///
     /// # Errors
