@@ -31,7 +31,7 @@ pub(super) struct Allowance {
 const MANY: Allowance = Allowance { burst: 20_000, rate: 2_000 };
 
 /// Resets at once, of a client that may have few streams.
-const FEWEST_RESETS: u32 = 1_000;
+const FEWEST_RESETS: u32 = 2_000;
 
 /// A new initial window is added to every stream that is open (RFC 9113 6.9.2), so that SETTINGS are dear. Clients that
 /// measure the bandwidth send a handful in the life of a connection.
@@ -93,9 +93,9 @@ impl Abuse {
         match self {
             Abuse::Settings => FEW,
             Abuse::Resets => {
-                // An honest client may give up on all that it has open. Each costs us a call's beginning and its end
-                // (CVE-2023-44487, CVE-2025-8671).
-                let burst = streams.clamp(FEWEST_RESETS, MANY.burst as u32);
+                // An honest client may give up on all that it has open, and once more. Each costs us a call's beginning and its
+                // end (CVE-2023-44487, CVE-2025-8671).
+                let burst = streams.saturating_mul(2).clamp(FEWEST_RESETS, MANY.burst as u32);
                 Allowance { burst: burst as i32, ..MANY }
             }
             _ => MANY,
