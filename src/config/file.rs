@@ -125,7 +125,7 @@ pub(crate) struct Metric {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Log {
-    /// `trace`, `debug`, `info`, `warn`, `error` or `off`; or a list by module, such as `info,weir::cluster=debug`.
+    /// `trace`, `debug`, `info`, `warn`, `error` or `off`; or a list by module, such as `info,weir::cluster=debug`. Of libraries errors alone, unless they are named: `info,h2=warn`.
     #[schemars(extend("default" = "info"))]
     pub(crate) level: Option<At<String>>,
 }
