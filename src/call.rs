@@ -127,13 +127,17 @@ impl Serving {
     pub(crate) fn run(mut self) -> impl Future<Output = ()> {
         async move {
             let Serving { local, route, record, client, deadline, stream } = &mut self;
-            if let Some(left) = client.leaves_at_once().await {
-                let interrupt = Interrupt::Left(left).told_by(stream);
-                return record.end_with(interrupt.status().code, interrupt.ending(), &interrupt.status().message);
-            }
             let drain = WatchedDrain { local, listener: &record.listener };
             let expiry = client.expiry();
             let mut watch = Watch::new(record.started(), *deadline, route, &record.call, drain, expiry);
+            if let Some(turn) = client.another_turn() {
+                let interrupt = watch.or(client, turn).await.err();
+                if let Some(interrupt) = client.left_at_once().map(Interrupt::Left).or(interrupt) {
+                    let interrupt = interrupt.told_by(stream);
+                    count(local, &record.listener, route, interrupt);
+                    return reply(record, client, &interrupt.status(), interrupt.ending());
+                }
+            }
             if !route.chain.is_empty() {
                 let filters = route.chain.request(&mut record.call, &mut record.filters_reached);
                 match watch.or(client, filters).await {

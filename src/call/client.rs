@@ -126,17 +126,12 @@ impl Client {
         }
     }
 
-    /// The same in the turn after that, where there is one: a flood does not end with what one turn reads.
-    pub(crate) async fn leaves_at_once(&mut self) -> Option<Left> {
-        if !self.may_leave {
-            return None;
-        }
-        let since = self.shared.turns.now();
-        poll_fn(|cx| match self.poll_left(cx) {
-            Poll::Ready(left) => Poll::Ready(Some(left)),
-            Poll::Pending => self.shared.turns.poll_passed(since, cx).map(|()| None),
-        })
-        .await
+    /// The turn after that, where it may tell more: a flood does not end with what one turn reads. It may not come for as long as
+    /// the client reads nothing.
+    pub(crate) fn another_turn(&self) -> Option<impl Future<Output = ()> + use<>> {
+        let turns = self.may_leave.then(|| self.shared.turns.clone())?;
+        let since = turns.now();
+        Some(poll_fn(move |cx| turns.poll_passed(since, cx)))
     }
 
     /// Ready when the client has left.

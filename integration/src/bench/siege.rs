@@ -48,6 +48,9 @@ const ALLOWED: f64 = 2.0;
 /// Frames that a flood goes on for where nobody ends it.
 const MANY: u32 = 25_000;
 
+/// What is said at once of a flood, in bytes.
+const PIECE: usize = 16 * 1024;
+
 /// How long a connection is held that says nothing more.
 const HELD: Duration = Duration::from_secs(5);
 
@@ -221,7 +224,7 @@ async fn once(name: &str, target: SocketAddr, said: &[u8]) -> Result<()> {
     }
     let mut attacker = Attacker::greet(target).await?;
     if !said.is_empty() {
-        return attacker.pour(said).await;
+        return attacker.pour(said.chunks(PIECE)).await;
     }
     match name {
         "bomb" => {

@@ -146,47 +146,25 @@ impl Attacker {
     /// # Errors
     ///
     /// When neither happens.
-    pub async fn flood(mut self, times: u32, mut next: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
-        let (mut reader, mut writer) = self.socket.split();
-        let deaf = async {
-            let mut sink = [0; 16 * 1024];
-            while reader.read(&mut sink).await.is_ok_and(|read| read > 0) {}
-        };
-        let speak = async {
-            let mut number = 0;
-            while number < times {
-                let upto = times.min(number + 1000);
-                let bytes: Vec<u8> = (number..upto).flat_map(&mut next).collect();
-                number = upto;
-                if writer.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            }
-            std::future::pending::<()>().await;
-        };
-        within("the end of the connection", async {
-            tokio::select! {
-                () = deaf => {}
-                () = speak => {}
-            }
-        })
-        .await
+    pub async fn flood(self, times: u32, mut next: impl FnMut(u32) -> Vec<u8>) -> Result<()> {
+        let piece = |number| (number..times.min(number + 1000)).flat_map(&mut next).collect::<Vec<u8>>();
+        self.pour((0..times).step_by(1000).map(piece)).await
     }
 
-    /// Says these bytes from the beginning until the connection has ended, and reads what comes meanwhile.
+    /// Says these pieces until the connection has ended, and reads what comes meanwhile.
     ///
     /// # Errors
     ///
     /// When it does not end.
-    pub async fn pour(mut self, bytes: &[u8]) -> Result<()> {
+    pub async fn pour(mut self, pieces: impl IntoIterator<Item: AsRef<[u8]>>) -> Result<()> {
         let (mut reader, mut writer) = self.socket.split();
         let deaf = async {
             let mut sink = [0; 16 * 1024];
             while reader.read(&mut sink).await.is_ok_and(|read| read > 0) {}
         };
         let speak = async {
-            for piece in bytes.chunks(16 * 1024) {
-                if writer.write_all(piece).await.is_err() {
+            for piece in pieces {
+                if writer.write_all(piece.as_ref()).await.is_err() {
                     return;
                 }
             }
