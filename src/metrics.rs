@@ -126,6 +126,8 @@ pub(crate) struct WorkerMetrics {
     downstream_tls_failures: Growing<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Growing<Cell>,
+    /// Streams that waited for their reset until the backend had read of them, for each cluster.
+    pub(crate) resets_delayed: Growing<Cell>,
     /// Attempts that a retry policy made again, for each cluster.
     pub(crate) retries: Growing<Cell>,
     /// Failures that a policy would have made again, for each cluster and reason of [`Denied`].
@@ -202,6 +204,7 @@ impl WorkerMetrics {
             tls_handshakes: cells(listeners * HANDSHAKES.len()),
             downstream_tls_failures: cells(listeners * Cause::LABELS.len()),
             transparent_retries: cells(clusters),
+            resets_delayed: cells(clusters),
             retries: cells(clusters),
             denied_retries: cells(clusters * Denied::COUNT),
             hedges: cells(clusters),
@@ -254,6 +257,7 @@ impl WorkerMetrics {
         for (cells, each) in [
             (&self.upstream_connections, 1),
             (&self.transparent_retries, 1),
+            (&self.resets_delayed, 1),
             (&self.retries, 1),
             (&self.denied_retries, Denied::COUNT),
             (&self.hedges, 1),

@@ -6,6 +6,7 @@ mod driver;
 mod pool;
 mod rebalance;
 mod removal;
+mod resets;
 mod socket;
 mod streams;
 mod timers;
@@ -28,6 +29,7 @@ use crate::tls::Reason;
 use pool::Patience;
 pub(crate) use pool::{Lease, Pool};
 use rebalance::Rebalance;
+pub(crate) use resets::reset;
 pub(crate) use streams::{Enrolled, Move, Stream};
 
 /// A worker's way to the endpoints of one cluster.

@@ -48,6 +48,7 @@ pub(super) fn text(state: &State) -> prometheus::Result<String> {
         connect_failures(state),
         tls_failures(state),
         transparent_retries(state),
+        resets_delayed(state),
         retries(state),
         denied_retries(state),
         hedges::sent(state),
@@ -263,6 +264,13 @@ fn transparent_retries(state: &State) -> MetricFamily {
     let help = "Attempts repeated because no backend had processed them.";
     by_cluster(state, "weir_transparent_retries_total", help, MetricType::COUNTER, |metrics, index| {
         &metrics.transparent_retries[index]
+    })
+}
+
+fn resets_delayed(state: &State) -> MetricFamily {
+    let help = "Streams whose reset waited until the backend had read of them.";
+    by_cluster(state, "weir_upstream_resets_delayed_total", help, MetricType::COUNTER, |metrics, index| {
+        &metrics.resets_delayed[index]
     })
 }
 

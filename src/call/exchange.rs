@@ -395,10 +395,10 @@ impl<'a, 'm, 'p> Exchange<'a, 'm, 'p> {
             }
             End::Local(_) | End::Interrupted(_) => {
                 self.hand_on_messages();
-                self.sent.up.send_reset(Reason::CANCEL);
+                self.sent.cancel(self.response.is_some());
             }
             // Where the backend has ended the stream too, nothing leaves.
-            End::Again(_) => self.sent.up.send_reset(Reason::CANCEL),
+            End::Again(_) => self.sent.cancel(self.response.is_some()),
             _ => {}
         }
         Attempted { end, at_boundary: self.to_client.at_boundary() }

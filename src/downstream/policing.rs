@@ -66,7 +66,7 @@ impl FrameMeter for std::rc::Rc<Policing> {
             Frame::Reset => self.reset(),
             Frame::EmptyData => self.take(Abuse::EmptyFrames),
             Frame::Priority => self.take(Abuse::Priorities),
-            Frame::Unknown => self.take(Abuse::UnknownFrames),
+            Frame::Unknown | Frame::SettingsAck => self.take(Abuse::UnknownFrames),
             Frame::Data | Frame::GoAway(_) | Frame::Other => {}
         }
     }

@@ -30,6 +30,8 @@ pub(crate) enum Frame {
     Reset,
     /// SETTINGS without ACK.
     Settings,
+    /// SETTINGS with ACK.
+    SettingsAck,
     /// PING without ACK.
     Ping,
     /// GOAWAY with the last stream id that the sender may have processed.
@@ -38,7 +40,7 @@ pub(crate) enum Frame {
     WindowUpdate,
     /// PRIORITY.
     Priority,
-    /// A kind that RFC 9113 does not know, and every ACK.
+    /// A kind that RFC 9113 does not know, and the ACK of a PING.
     Unknown,
     /// CONTINUATION, PUSH_PROMISE.
     Other,
@@ -179,7 +181,8 @@ impl Seen {
             0x0 => Frame::Data,
             0x1 => Frame::Headers(number(head, 5)),
             0x3 => Frame::Reset,
-            0x4 if !ack => Frame::Settings,
+            0x4 if ack => Frame::SettingsAck,
+            0x4 => Frame::Settings,
             0x6 if !ack => Frame::Ping,
             GOAWAY => Frame::GoAway(number(head, HEADER)),
             0x8 => Frame::WindowUpdate,

@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use h2::client::SendRequest;
 use tokio::time::Instant;
 
+use super::resets::Resets;
 use crate::io::{Frame, FrameMeter, Queued};
 
 /// A connection to a backend.
@@ -23,6 +24,7 @@ pub(crate) struct Connection {
     closing: Cell<bool>,
     idle_since: Cell<Instant>,
     driver: RefCell<Option<Waker>>,
+    resets: Resets,
 }
 
 /// What the frames on the wire tell about which requests have left and which were taken.
@@ -33,6 +35,8 @@ pub(crate) struct Meter {
     last_taken: Cell<Option<u32>>,
     corked: Cell<u32>,
     written: Cell<u32>,
+    answered: Cell<u32>,
+    acknowledged: Cell<u32>,
 }
 
 // === impl Connection ===
@@ -48,6 +52,7 @@ impl Connection {
             closing: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             driver: RefCell::new(None),
+            resets: Resets::default(),
         };
         connection.note_limit(configured);
         connection
@@ -120,7 +125,7 @@ impl Connection {
         }
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.driver.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -129,6 +134,10 @@ impl Connection {
     /// The h2 handle that opens streams.
     pub(crate) fn send(&self) -> RefMut<'_, SendRequest<Queued>> {
         self.send.borrow_mut()
+    }
+
+    pub(super) fn resets(&self) -> &Resets {
+        &self.resets
     }
 
     pub(super) fn meter(&self) -> &Meter {
@@ -154,6 +163,16 @@ impl Meter {
         self.settings.get() > 0
     }
 
+    /// The last stream that the backend has answered, in the order in which they were opened.
+    pub(super) fn answered(&self) -> u32 {
+        self.answered.get()
+    }
+
+    /// SETTINGS that the backend has acknowledged.
+    pub(super) fn acknowledged(&self) -> u32 {
+        self.acknowledged.get()
+    }
+
     /// True when a frame has come since the last time that this was asked.
     pub(super) fn take_heard(&self) -> bool {
         self.heard.replace(false)
@@ -166,6 +185,8 @@ impl FrameMeter for Rc<Meter> {
         match frame {
             Frame::Settings => self.settings.set(self.settings.get() + 1),
             Frame::GoAway(last) => self.last_taken.set(Some(last)),
+            Frame::SettingsAck => self.acknowledged.set(self.acknowledged.get() + 1),
+            Frame::Headers(stream) => self.answered.set(self.answered.get().max(stream)),
             _ => {}
         }
     }

@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::connection::Connection;
 use super::dial::{DialError, Driver, Stage, dial};
 use super::pool::Pool;
+use super::resets;
 use super::timers::Timers;
 use crate::cluster::breaker::Connected;
 
@@ -22,6 +24,9 @@ struct Driven<'a> {
     /// The pool gives its places away.
     offered: bool,
     most_streams: usize,
+    stream_window: u32,
+    /// Between streams that were reset and others that have to wait for it.
+    pause: Option<Pin<Box<Sleep>>>,
     settings: u32,
     clean_turns: u64,
 }
@@ -52,6 +57,8 @@ pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
         timers,
         offered: true,
         most_streams: most,
+        stream_window: plan.http2.stream_window,
+        pause: None,
         settings,
         clean_turns,
     };
@@ -59,6 +66,7 @@ pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
         tracing::debug!(cluster = %plan.name, endpoint = %pool.endpoint.label, %error, "connection to a backend ended");
     }
     connection.close();
+    connection.resets().end();
     driven.withdraw();
     connections.sub(1);
 }
@@ -69,6 +77,7 @@ impl Driven<'_> {
         self.connection.driven_by(cx);
         let driven = self.driver.poll(cx);
         self.note_what_changed();
+        self.reset_some(cx);
         if self.connection.is_leaving() {
             self.withdraw();
             if self.connection.open() == 0 {
@@ -91,6 +100,32 @@ impl Driven<'_> {
         if self.clean_turns != self.driver.cork.turns.now() {
             self.clean_turns = self.driver.cork.turns.now();
             self.connection.free_ended();
+        }
+    }
+
+    /// Resets streams that had to wait for it, and asks whether the backend goes on reading where others still have to.
+    fn reset_some(&mut self, cx: &mut Context<'_>) {
+        let resets = self.connection.resets();
+        if !resets.are_waiting() {
+            return;
+        }
+        let was_reset = resets.reset_some(self.connection.meter());
+        if !resets.are_waiting() {
+            self.pause = None;
+            return;
+        }
+        match &mut self.pause {
+            Some(pause) if !was_reset => {
+                // The window stays as it is: it is the acknowledgement that is wanted. While one is under way there is no second.
+                let is_over = pause.is_elapsed() || pause.as_mut().poll(cx).is_ready();
+                if is_over && self.driver.h2.set_initial_window_size(self.stream_window).is_ok() {
+                    cx.waker().wake_by_ref();
+                }
+            }
+            pause => {
+                *pause = Some(Box::pin(sleep(resets::PAUSE)));
+                cx.waker().wake_by_ref();
+            }
         }
     }
 

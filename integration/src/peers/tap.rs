@@ -29,6 +29,8 @@ struct Shared {
     wire: watch::Sender<Wire>,
     /// Connections up to this one are frozen.
     frozen: watch::Sender<usize>,
+    /// Nothing goes on to the server.
+    held: watch::Sender<bool>,
 }
 
 /// What passed.
@@ -77,6 +79,17 @@ impl Tap {
         self.shared.frozen.send_replace(self.wire().accepted);
     }
 
+    /// From now on what the client sends is taken and kept, as when the server is busy with something else. It comes all at once
+    /// after [`Tap::release`].
+    pub fn hold(&self) {
+        self.shared.held.send_replace(true);
+    }
+
+    /// The server reads again.
+    pub fn release(&self) {
+        self.shared.held.send_replace(false);
+    }
+
     /// What passed so far.
     #[must_use]
     pub fn wire(&self) -> Wire {
@@ -118,11 +131,21 @@ async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) 
 async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>) {
     let mut frames = Frames { pending: Vec::new(), skip: PREFACE };
     let mut buffer = vec![0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let seen = frames.read(&buffer[..count]);
-        shared.wire.send_modify(|wire| wire.client.extend(seen));
-        if to.write_all(&buffer[..count]).await.is_err() {
-            break;
+    let (mut held, mut kept) = (shared.held.subscribe(), Vec::new());
+    loop {
+        tokio::select! {
+            read = from.read(&mut buffer) => {
+                let Ok(count @ 1..) = read else { break };
+                let seen = frames.read(&buffer[..count]);
+                shared.wire.send_modify(|wire| wire.client.extend(seen));
+                kept.extend_from_slice(&buffer[..count]);
+            }
+            true = async { held.wait_for(|held| !held).await.is_ok() }, if !kept.is_empty() => {
+                if to.write_all(&kept).await.is_err() {
+                    break;
+                }
+                kept.clear();
+            }
         }
     }
     shared.wire.send_modify(|wire| wire.closed += 1);

@@ -15,7 +15,7 @@ use crate::call::deadline;
 use crate::call::rejection::Rejection;
 use crate::call::retry::PREVIOUS_ATTEMPTS;
 use crate::io::{Queue, Queued};
-use crate::upstream::Lease;
+use crate::upstream::{self, Lease};
 
 /// A request that a connection has taken.
 pub(crate) struct Sent {
@@ -53,6 +53,15 @@ impl Sent {
     /// Hands bytes to h2. False when the stream takes no more.
     pub(crate) fn push(&mut self, bytes: Bytes, end: bool) -> bool {
         self.up.send_data(self.up_queue.push(bytes), end).is_ok()
+    }
+
+    /// Has the backend give the request up.
+    pub(crate) fn cancel(mut self, is_answered: bool) {
+        if is_answered {
+            self.up.send_reset(Reason::CANCEL);
+        } else {
+            upstream::reset(self.lease, self.head, self.up, Reason::CANCEL);
+        }
     }
 
     /// True when no backend has processed the request, whose stream failed before its response began.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio::time::{Sleep, sleep};
@@ -107,8 +107,8 @@ impl Open {
     }
 
     /// Gives the attempt up. Where the backend has ended the stream too, nothing leaves.
-    pub(super) fn cancel(mut self) {
-        self.sent.up.send_reset(Reason::CANCEL);
+    pub(super) fn cancel(self) {
+        self.sent.cancel(self.response.is_some());
     }
 
     /// The attempt as far as it has come.
