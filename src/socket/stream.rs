@@ -1,6 +1,6 @@
 //! A connection, whatever kind of socket it has.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net as unix;
 use std::pin::Pin;
@@ -104,6 +104,23 @@ impl AsyncWrite for Stream {
         }
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Stream::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    /// TLS writes several records at once: without this each would be a system call and a packet of its own, and in a handshake the
+    /// peer may hang up over the first.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     /// Nothing is held back here.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -122,6 +139,15 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_in_pieces_leaves_at_once() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let mut near = Stream::Unix(near);
+        let written = near.write_vectored(&[IoSlice::new(b"hel"), IoSlice::new(b"lo")]).await.expect("a write");
+        let mut read = [0; 8];
+        assert_eq!((written, far.read(&mut read).await.expect("bytes")), (5, 5));
+    }
 
     #[tokio::test]
     async fn what_is_looked_at_stays() {
