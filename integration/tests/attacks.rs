@@ -228,3 +228,32 @@ async fn a_client_that_asks_and_never_reads() {
     assert!(grown < bound, "{grown} bytes for 200 streams, {bound} are allowed");
     siege.outlived().await;
 }
+
+/// It floods and does not read: what it has been sent fills its socket, and no turn of its connection ends any more. A call that waits
+/// for one, since the flood may go on with its reset, still hears its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_behind_a_flood_of_a_client_that_never_reads() {
+    let siege = Siege::begin("").await;
+    let mut deaf = siege.attacker().await;
+    let window = 0x3fff_ffff_u32.to_be_bytes();
+    deaf.say(&frame(kind::SETTINGS, 0, 0, &[&[0, 4][..], &window].concat())).await.unwrap();
+    deaf.say(&frame(kind::WINDOW_UPDATE, 0, 0, &window)).await.unwrap();
+    let ask = |number, fields: &[(&str, &str)]| {
+        let mut block = request("/attack.Service/Method");
+        fields.iter().for_each(|(name, value)| block.extend(field(name.as_bytes(), value.as_bytes())));
+        frame(kind::HEADERS, END_HEADERS | END_STREAM, stream(number), &block)
+    };
+    let much: Vec<u8> = (0..10).flat_map(|number| ask(number, &[("x-do", "say=3000000")])).collect();
+    deaf.say(&much).await.unwrap();
+    siege.backend.until("the calls", |seen| seen.calls.len() == 11).await.unwrap();
+    deaf.has_jammed().await.unwrap();
+    let reset = |number| frame(kind::RST_STREAM, 0, stream(number), &8_u32.to_be_bytes());
+    let flood = (10..50).flat_map(|number| [ask(number, &[]), reset(number)].concat());
+    let last = ask(50, &[("x-do", "silent"), ("grpc-timeout", "300m")]);
+    deaf.say(&flood.chain(last).collect::<Vec<u8>>()).await.unwrap();
+    let late = "weir_calls_total{listener=\"grpc\",cluster=\"echo\",status=\"DEADLINE_EXCEEDED\"}";
+    let admin = siege.gateway.admin().unwrap();
+    eventually(late, async || Ok(page::metric(admin, late).await?.filter(|count| *count == 1.0))).await.unwrap();
+    assert_eq!(siege.backend.seen().calls.len(), 11, "the last call did not wait");
+    siege.outlived().await;
+}

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::within;
+use super::{eventually, within};
 
 /// What a client says first (RFC 9113 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -140,6 +140,25 @@ impl Attacker {
         Ok(())
     }
 
+    /// Waits until the other side has written all that the kernel takes for somebody who does not read, which is when it holds
+    /// the same for a while.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub async fn has_jammed(&self) -> Result<()> {
+        const WHILE: usize = 50;
+        let (own, far) = (self.socket.local_addr()?.port(), self.socket.peer_addr()?.port());
+        let (mut before, mut times) = (0, 0);
+        let look = async || {
+            let waiting = unsent(far, own)?;
+            times = if waiting > 0 && waiting == before { times + 1 } else { 0 };
+            before = waiting;
+            Ok((times >= WHILE).then_some(()))
+        };
+        eventually("a socket that is full", look).await
+    }
+
     /// Says what `next` returns, for each number, so many times or until the connection has ended, and reads what comes
     /// meanwhile.
     ///
@@ -230,4 +249,16 @@ impl Attacker {
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
+}
+
+/// Bytes that the socket from one local port to another has not got rid of.
+fn unsent(from: u16, to: u16) -> Result<u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    let socket = table.lines().find_map(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let ends = [columns.next()?, columns.next()?].map(|end| end.rsplit(':').next().unwrap_or_default());
+        (ends == [from, to].map(|port| format!("{port:04X}"))).then_some(columns.nth(1)?)
+    });
+    let queue = socket.and_then(|queues| queues.split(':').next()).context("the socket is gone")?;
+    Ok(u64::from_str_radix(queue, 16)?)
 }
