@@ -185,6 +185,7 @@ fn builder(http2: &plan::DownstreamHttp2) -> h2::server::Builder {
 impl Connection {
     /// One turn: what has arrived becomes calls, what is due is written.
     fn poll(&mut self, drain: &Listening, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        ready!(self.cork.poll_rested());
         self.grow_old(cx)?;
         if !self.draining && drain.poll(cx).is_ready() {
             self.say_goodbye();

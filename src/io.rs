@@ -12,6 +12,7 @@ mod half_open;
 mod incoming;
 mod meter;
 mod queue;
+mod rest;
 mod share;
 mod turns;
 
@@ -103,6 +104,12 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         }
         self.turns.turned();
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the connection may have a turn. One that has left something unread rests before the next: the task is woken then,
+    /// and may be earlier, for other reasons.
+    pub(crate) fn poll_rested(&self) -> Poll<()> {
+        self.inner.borrow_mut().incoming.poll_rested()
     }
 
     /// Looks at the socket.

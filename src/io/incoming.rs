@@ -9,6 +9,7 @@ use super::ahead::Ahead;
 use super::gather;
 use super::half_open::Latest;
 use super::meter::{FrameMeter, Scanner};
+use super::rest::Rest;
 use super::share::{Cost, Share, read_some};
 
 /// A turn reads no more than this, so that one connection's burst does not keep the others waiting, and its calls take
@@ -29,6 +30,7 @@ pub(super) struct Incoming {
     share: Share,
     /// The turn ended before all had been read that there was.
     is_cut: bool,
+    rest: Option<Rest>,
     ahead: Ahead,
     /// What the frames cost that were read ahead, and how many bytes they have.
     ahead_costs: (Cost, usize),
@@ -54,6 +56,7 @@ impl Incoming {
             in_turn: 0,
             share: Share::default(),
             is_cut: false,
+            rest: None,
             ahead: Ahead::default(),
             ahead_costs: Default::default(),
             starved: false,
@@ -80,6 +83,15 @@ impl Incoming {
         self.is_cut
     }
 
+    /// Ready when all others have had a turn since this one left something unread.
+    pub(super) fn poll_rested(&mut self) -> Poll<()> {
+        if let Some(rest) = &self.rest {
+            ready!(rest.poll());
+            self.rest = None;
+        }
+        Poll::Ready(())
+    }
+
     /// A turn of the connection has ended.
     pub(super) fn turned(&mut self, meter: &impl FrameMeter) {
         (self.in_turn, self.is_cut) = (0, false);
@@ -98,7 +110,7 @@ impl Incoming {
         loop {
             if self.share.is_used_up(meter) || self.in_turn >= TURN_LIMIT && self.ahead.is_empty() {
                 self.is_cut = true;
-                cx.waker().wake_by_ref();
+                self.rest.get_or_insert_with(|| Rest::begin(cx));
                 return Poll::Pending;
             }
             if !self.ahead.is_empty() {
