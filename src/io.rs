@@ -127,7 +127,7 @@ impl<S: AsyncWrite + Unpin, M: FrameMeter> Cork<S, M> {
         self.inner.borrow().incoming.has_resets()
     }
 
-    /// True when this turn has not read all that came: another one follows at once.
+    /// True when this turn has not read all that came: another one follows after a rest.
     pub(crate) fn is_cut(&self) -> bool {
         self.inner.borrow().incoming.is_cut()
     }

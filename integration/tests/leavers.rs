@@ -31,14 +31,26 @@ struct Shared {
 
 impl Shared {
     async fn begin() -> Shared {
+        Shared::with("").await
+    }
+
+    /// With these keys of the cluster.
+    async fn with(keys: &str) -> Shared {
         let backend = Backend::start().await.unwrap();
         let tap = Tap::start(backend.address).await.unwrap();
-        let gateway = Setup::to([tap.address]).admin().start(1).unwrap();
+        let gateway =
+            Setup::new().route("prefix: /", "echo").cluster("echo", keys, [tap.address]).admin().start(1).unwrap();
         let client = Client::connect(gateway.listener("grpc").unwrap()).await.unwrap();
         let mut open = client.script("hold").await.unwrap();
         open.headers().await.unwrap();
         tap.hold();
         Shared { backend, tap, gateway, client, open }
+    }
+
+    async fn counts(&self, series: &str, count: usize) {
+        let admin = self.gateway.admin().unwrap();
+        let look = async || Ok(page::metric(admin, series).await?.filter(|found| *found == count as f64));
+        eventually(series, look).await.unwrap();
     }
 
     /// The backend has been sent the calls; it has not read them.
@@ -53,16 +65,12 @@ impl Shared {
 
     /// All calls have left. The backend hears it of each, in its time, and nobody else does.
     async fn outlive(self) {
-        let admin = self.gateway.admin().unwrap();
-        let waiting =
-            async || Ok(page::metric(admin, DELAYED).await?.filter(|count| *count == (CALLS - AT_ONCE) as f64));
-        eventually(DELAYED, waiting).await.unwrap();
+        self.counts(DELAYED, CALLS - AT_ONCE).await;
         self.tap.until("the first resets", |wire| wire.of_client(kind::RST_STREAM).count() == AT_ONCE).await.unwrap();
         assert_eq!(self.resets(), AT_ONCE);
         self.tap.release();
         self.tap.until("all resets", |wire| wire.of_client(kind::RST_STREAM).count() == CALLS).await.unwrap();
-        // The first ones are not even handed out by the backend's h2.
-        self.backend.until("the rest of them", |seen| seen.resets.len() >= CALLS - AT_ONCE).await.unwrap();
+        self.backend.until("all of them", |seen| seen.resets.len() == CALLS).await.unwrap();
         assert_eq!(self.client.call(METHOD, &[]).await.unwrap().status(), Some(0));
         assert_eq!(self.backend.seen().accepted, 1, "another connection");
         self.backend.release();
@@ -127,6 +135,78 @@ async fn an_answer_tells_what_was_read() {
     shared.backend.until("all resets", |seen| seen.resets.len() == CALLS).await.unwrap();
     let settings = shared.tap.wire().of_client(kind::SETTINGS).filter(|frame| frame.flags == 0).count();
     assert_eq!(settings, 1, "those of the connection's beginning");
-    assert_eq!(page::metric(shared.gateway.admin().unwrap(), DELAYED).await.unwrap(), Some(0.0));
+    shared.counts(DELAYED, 0).await;
     assert_eq!(shared.backend.seen().accepted, 1);
+}
+
+/// What nobody wants any more keeps no connection open, and a backend that never reads again none of those to come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_stands_still_loses_a_connection_that_nobody_wants() {
+    let shared = Shared::begin().await;
+    let mut leaver = Attacker::greet(shared.gateway.listener("grpc").unwrap()).await.unwrap();
+    leaver.say(&calls()).await.unwrap();
+    shared.sent().await;
+    drop(leaver);
+    shared.counts(DELAYED, CALLS - AT_ONCE).await;
+    let connections = "weir_upstream_connections{cluster=\"echo\"}";
+    shared.counts(connections, 1).await;
+    let Shared { backend, tap, gateway, client, open } = shared;
+    open.cancel();
+    let admin = gateway.admin().unwrap();
+    eventually(connections, async || Ok(page::metric(admin, connections).await?.filter(|count| *count == 0.0)))
+        .await
+        .unwrap();
+    tap.release();
+    assert_eq!(client.call(METHOD, &[]).await.unwrap().status(), Some(0));
+    assert_eq!(backend.seen().accepted, 2);
+}
+
+/// Calls that are given up keep no place in a circuit breaker, whatever the backend does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_reset_is_no_call() {
+    let limits = format!("circuit_breakers: {{max_calls: {}, max_streams: {}}}", CALLS + 1, CALLS + 1);
+    let shared = Shared::with(&limits).await;
+    let open = |number: usize| {
+        let leaver = shared.client.open("/leaver.Service/Method", &[("x-do", "silent"), ("grpc-timeout", "300m")]);
+        async move { leaver.await.map(|call| (number, call)) }
+    };
+    for _ in 0..2 {
+        let mut calls = Vec::new();
+        for number in 0..CALLS / 2 {
+            calls.push(open(number).await.unwrap());
+        }
+        for (number, call) in calls {
+            assert_eq!(call.answer().await.unwrap().status(), Some(4), "call {number}");
+        }
+    }
+    // The first sixty have left their places.
+    let mut calls = Vec::new();
+    for number in 0..20 {
+        calls.push(open(number).await.unwrap());
+    }
+    for (number, call) in calls {
+        assert_eq!(call.answer().await.unwrap().status(), Some(4), "call {number}");
+    }
+}
+
+/// A stream that the backend has reset itself needs no reset, and waits for none.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_the_backend_ends_are_over() {
+    let shared = Shared::with(
+        "retry_policy: {max_attempts: 2, initial_backoff: 1ms, max_backoff: 1ms, \
+                               retryable_status_codes: [INTERNAL]}",
+    )
+    .await;
+    shared.tap.release();
+    let mut calls = Vec::new();
+    for _ in 0..CALLS {
+        calls.push(shared.client.open(METHOD, &[("x-do", "abort=2;echo")]).await.unwrap());
+    }
+    for mut call in calls {
+        call.message(b"", true).unwrap();
+        assert_eq!(call.answer().await.unwrap().status(), Some(0));
+    }
+    shared.counts("weir_retries_total{cluster=\"echo\"}", CALLS).await;
+    shared.counts(DELAYED, 0).await;
+    assert_eq!(shared.resets(), 0);
 }

@@ -1,6 +1,6 @@
 //! A call of which several attempts are under way, until one of them answers it (gRFC A6, "Hedging Policy").
 //!
-//! The first good answer wins, and so does the first failure that is not to be outlived; the other attempts are reset at once.
+//! The first good answer wins, and so does the first failure that is not to be outlived; the other attempts are given up.
 //! From then on the winner is an attempt like any other.
 
 mod attempt;

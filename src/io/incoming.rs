@@ -83,7 +83,7 @@ impl Incoming {
         self.is_cut
     }
 
-    /// Ready when all others have had a turn since this one left something unread.
+    /// Ready when others have had their turns since this one left something unread.
     pub(super) fn poll_rested(&mut self) -> Poll<()> {
         if let Some(rest) = &self.rest {
             ready!(rest.poll());

@@ -7,10 +7,10 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use tokio::task::yield_now;
 
-/// Lasts until all tasks that are ready have run and the sockets have been asked what has come meanwhile.
+/// Lasts until the sockets have been asked what has come meanwhile. The runtime does that when no task is ready any more, or after
+/// sixty-one of them.
 ///
-/// A task that just wakes itself goes on before that: while there is work, the runtime asks the sockets after every sixty-first
-/// task, which may be this one each time. And whoever is woken is not known to have been woken for this: h2 wakes its connection for
+/// A task that just wakes itself may be all of these sixty-one. And whoever is woken is not known to have been woken for this: h2 wakes its connection for
 /// every stream that is dropped.
 #[derive(Debug)]
 pub(super) struct Rest(Arc<Inner>);

@@ -79,9 +79,9 @@ impl Connection {
         self.most.set(configured.min(self.send.borrow().current_max_send_streams()));
     }
 
-    /// Streams that have not ended.
+    /// Streams that have not ended, and that somebody wants.
     pub(super) fn open(&self) -> usize {
-        self.taken.get() - self.ended.get()
+        self.taken.get() - self.ended.get() - self.resets.waiting()
     }
 
     /// When the last stream ended; meaningful while none is open.
@@ -103,6 +103,11 @@ impl Connection {
         if wanted || self.taken.get() >= self.most.get() || idle && self.is_leaving() {
             self.wake();
         }
+    }
+
+    /// Streams have ended that nobody wanted any more.
+    pub(super) fn streams_ended(&self, count: usize) {
+        self.ended.set(self.ended.get() + count);
     }
 
     /// A turn has passed and h2 holds nothing of it: the places of streams that ended before it are free.

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use h2::client::SendRequest;
@@ -171,7 +171,6 @@ impl DialError {
 impl Driver {
     /// One turn of the connection.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
-        ready!(self.cork.poll_rested());
         let driven = Pin::new(&mut self.h2).poll(cx).map_err(DialError::Http2);
         match self.cork.poll_uncork(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(DialError::Tcp(error))),

@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::connection::Connection;
 use super::dial::{DialError, Driver, Stage, dial};
@@ -25,10 +26,30 @@ struct Driven<'a> {
     offered: bool,
     most_streams: usize,
     stream_window: u32,
-    /// Between streams that were reset and others that have to wait for it.
-    pause: Option<Pin<Box<Sleep>>>,
+    /// What streams wait for that are to be reset.
+    round: Option<Round>,
     settings: u32,
     clean_turns: u64,
+}
+
+/// A round trip that streams wait for.
+struct Round {
+    timer: Pin<Box<Sleep>>,
+    wait: Duration,
+    /// SETTINGS have been sent.
+    asked: bool,
+}
+
+impl Round {
+    fn begin() -> Round {
+        Round { timer: Box::pin(sleep(resets::PAUSE)), wait: resets::PAUSE, asked: false }
+    }
+
+    /// Waits for the acknowledgement, or for that of earlier SETTINGS: longer each time.
+    fn go_on(&mut self) {
+        self.wait = if self.asked { resets::PATIENCE } else { (self.wait * 2).min(resets::PATIENCE) };
+        self.timer.as_mut().reset(Instant::now() + self.wait);
+    }
 }
 
 /// Dials for the pool, and drives the connection until its end. It is counted for as long.
@@ -58,7 +79,7 @@ pub(super) async fn run(pool: Rc<Pool>, _counted: Option<Connected>) {
         offered: true,
         most_streams: most,
         stream_window: plan.http2.stream_window,
-        pause: None,
+        round: None,
         settings,
         clean_turns,
     };
@@ -75,12 +96,17 @@ impl Driven<'_> {
     /// One turn. Ready when the connection should end, or has.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DialError>> {
         self.connection.driven_by(cx);
+        ready!(self.driver.cork.poll_rested());
+        // Before h2 has its turn: what is reset leaves in it.
+        self.reset_some(cx);
         let driven = self.driver.poll(cx);
         self.note_what_changed();
-        self.reset_some(cx);
+        if self.has_resets_due() {
+            cx.waker().wake_by_ref();
+        }
         if self.connection.is_leaving() {
             self.withdraw();
-            if self.connection.open() == 0 {
+            if self.connection.open() == 0 && self.connection.resets().waiting() == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -103,29 +129,41 @@ impl Driven<'_> {
         }
     }
 
+    /// Streams are to be reset in another turn than this.
+    fn has_resets_due(&self) -> bool {
+        let resets = self.connection.resets();
+        let is_unwanted = || self.connection.is_leaving() && self.connection.open() == 0;
+        resets.waiting() > 0 && (resets.have_news(self.connection.meter()) || is_unwanted())
+    }
+
     /// Resets streams that had to wait for it, and asks whether the backend goes on reading where others still have to.
     fn reset_some(&mut self, cx: &mut Context<'_>) {
-        let resets = self.connection.resets();
-        if !resets.are_waiting() {
+        let (connection, meter) = (self.connection, self.connection.meter());
+        let resets = connection.resets();
+        if resets.waiting() == 0 {
+            self.round = None;
             return;
         }
-        let was_reset = resets.reset_some(self.connection.meter());
-        if !resets.are_waiting() {
-            self.pause = None;
+        let is_unwanted = connection.is_leaving() && connection.open() == 0;
+        let reset = if is_unwanted { resets.end() } else { resets.reset_some(meter) };
+        if reset > 0 {
+            connection.streams_ended(reset);
+            self.round = None;
+        }
+        if resets.waiting() == 0 {
             return;
         }
-        match &mut self.pause {
-            Some(pause) if !was_reset => {
-                // The window stays as it is: it is the acknowledgement that is wanted. While one is under way there is no second.
-                let is_over = pause.is_elapsed() || pause.as_mut().poll(cx).is_ready();
-                if is_over && self.driver.h2.set_initial_window_size(self.stream_window).is_ok() {
-                    cx.waker().wake_by_ref();
-                }
+        let round = self.round.get_or_insert_with(Round::begin);
+        while round.timer.as_mut().poll(cx).is_ready() {
+            if round.wait >= resets::PATIENCE && connection.open() == 0 {
+                return connection.close();
             }
-            pause => {
-                *pause = Some(Box::pin(sleep(resets::PAUSE)));
-                cx.waker().wake_by_ref();
+            // The window stays as it is: it is the acknowledgement that is wanted. While one is under way there is no second.
+            if !round.asked && self.driver.h2.set_initial_window_size(self.stream_window).is_ok() {
+                round.asked = true;
+                resets.asked(meter);
             }
+            round.go_on();
         }
     }
 

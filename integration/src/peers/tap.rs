@@ -135,7 +135,11 @@ async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Sh
     loop {
         tokio::select! {
             read = from.read(&mut buffer) => {
-                let Ok(count @ 1..) = read else { break };
+                let Ok(count @ 1..) = read else {
+                    let _ = held.wait_for(|held| !held).await;
+                    let _ = to.write_all(&kept).await;
+                    break;
+                };
                 let seen = frames.read(&buffer[..count]);
                 shared.wire.send_modify(|wire| wire.client.extend(seen));
                 kept.extend_from_slice(&buffer[..count]);

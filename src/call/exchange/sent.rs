@@ -60,7 +60,7 @@ impl Sent {
         if is_answered {
             self.up.send_reset(Reason::CANCEL);
         } else {
-            upstream::reset(self.lease, self.head, self.up, Reason::CANCEL);
+            upstream::reset(&self.lease, self.head, self.up, Reason::CANCEL);
         }
     }
 
