@@ -126,7 +126,7 @@ pub(crate) struct WorkerMetrics {
     downstream_tls_failures: Growing<Cell>,
     /// Attempts that were repeated because no backend had processed them, for each cluster.
     pub(crate) transparent_retries: Growing<Cell>,
-    /// Streams that waited for their reset until the backend had read of them, for each cluster.
+    /// Streams whose reset waited until the backend could have looked at them, for each cluster.
     pub(crate) resets_delayed: Growing<Cell>,
     /// Attempts that a retry policy made again, for each cluster.
     pub(crate) retries: Growing<Cell>,

@@ -268,7 +268,7 @@ fn transparent_retries(state: &State) -> MetricFamily {
 }
 
 fn resets_delayed(state: &State) -> MetricFamily {
-    let help = "Streams whose reset waited until the backend had read of them.";
+    let help = "Streams whose reset waited until the backend could have looked at them.";
     by_cluster(state, "weir_upstream_resets_delayed_total", help, MetricType::COUNTER, |metrics, index| {
         &metrics.resets_delayed[index]
     })

@@ -10,8 +10,8 @@ use tokio::task::yield_now;
 /// Lasts until the sockets have been asked what has come meanwhile. The runtime does that when no task is ready any more, or after
 /// sixty-one of them.
 ///
-/// A task that just wakes itself may be all of these sixty-one. And whoever is woken is not known to have been woken for this: h2 wakes its connection for
-/// every stream that is dropped.
+/// A task that just wakes itself may be all of these sixty-one. And whoever is woken is not known to have been woken for this: h2
+/// wakes its connection for every stream that is dropped.
 #[derive(Debug)]
 pub(super) struct Rest(Arc<Inner>);
 

@@ -35,6 +35,8 @@ pub struct Open {
     pub send: SendStream<Bytes>,
     head: ResponseFuture,
     response: Option<(HeaderMap, RecvStream)>,
+    /// What was read of the messages before their end.
+    read: BytesMut,
 }
 
 /// Everything that came back.
@@ -151,7 +153,20 @@ impl Client {
         }
         let mut send = within("room for a stream", self.send.clone().ready()).await??;
         let (head, stream) = send.send_request(request, false)?;
-        Ok(Open { send: stream, head, response: None })
+        Ok(Open { send: stream, head, response: None, read: BytesMut::new() })
+    }
+
+    /// A stream that has carried two messages, `one` and `two`, there and back: whoever ends it from now on takes nothing from it.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    pub async fn chat(&self) -> Result<Open> {
+        let mut open = self.script("echo").await?;
+        open.message(b"one", false)?;
+        open.message(b"two", false)?;
+        open.has_read(16).await?;
+        Ok(open)
     }
 
     /// Opens a call with a script for the backend.
@@ -207,6 +222,22 @@ impl Open {
         Ok(headers.clone())
     }
 
+    /// Waits until so many bytes of messages are here, with their prefixes. They are in the answer too.
+    ///
+    /// # Errors
+    ///
+    /// When the call ends before.
+    pub async fn has_read(&mut self, bytes: usize) -> Result<()> {
+        self.headers().await?;
+        let (_, body) = self.response.as_mut().context("headers")?;
+        while self.read.len() < bytes {
+            let chunk = within("a message", body.data()).await?.context("the response has ended")??;
+            let _ = body.flow_control().release_capacity(chunk.len());
+            self.read.extend_from_slice(&chunk);
+        }
+        Ok(())
+    }
+
     /// Resets the call with CANCEL.
     pub fn cancel(mut self) {
         self.send.send_reset(Reason::CANCEL);
@@ -241,7 +272,7 @@ impl Open {
                 }
             },
         };
-        let mut bytes = BytesMut::new();
+        let mut bytes = self.read;
         while let Some(chunk) = body.data().await {
             match chunk {
                 Ok(chunk) => {
